@@ -1,0 +1,31 @@
+/* What cross.c (unlink, link) and cross_rename.c share: judging content that is about to
+ * become governed, and taking a plain file out of its writers' hands. */
+#ifndef FS_CROSS_H
+#define FS_CROSS_H
+
+#include "fs.h"
+
+/* Is `parent` (or the name in it) part of the state directory, which nobody changes? */
+bool fs_cross_is_state(struct fs_mount *m, const struct fs_inode *parent, const char *name);
+/* Checks bytes [from, size) of a descriptor as whole records. 0, a verdict (with *at, the
+ * offset of the first wrong byte in the file), or -errno. *unfinished: the last record is
+ * valid but has no newline. */
+int fs_cross_validate(struct fs_mount *m, int fd, off_t from, off_t size, off_t *at,
+		      bool *unfinished) jsonl_must_check;
+/* Marks a plain inode stale, so that nobody opens it any more, and waits until no handle
+ * is open for writing: RELEASE comes some time after close(2). 0 or -ETXTBSY, then the
+ * inode is as it was. */
+int fs_cross_seize(struct fs_mount *m, struct fs_inode *i) jsonl_must_check;
+/* Undoes fs_cross_seize, after a rename that came to nothing. */
+void fs_cross_unseize(struct fs_mount *m, struct fs_inode *i);
+/* The file has left its class: OPEN of this inode answers ESTALE from now on. */
+void fs_cross_mark_stale(struct fs_mount *m, struct fs_inode *i);
+/* Validates all of a plain file that is to get a governed name. Logs what is wrong. 0,
+ * -EBADMSG and the like, or -errno. */
+int fs_cross_admit(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
+		   const char *newpath) jsonl_must_check;
+/* Moves a governed file with records into the archive. 0, -EPERM, or -errno. */
+int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char *name,
+		     const char *path, off_t size) jsonl_must_check;
+
+#endif

@@ -1,0 +1,454 @@
+/* rename: plain as the backing file system has it, and the rules for every crossing
+ * between the classes. A rename onto a log with records is an append of what is new in
+ * the source. */
+#include "cross.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "file.h"
+
+#ifndef RENAME_WHITEOUT
+#define RENAME_WHITEOUT (1 << 2)
+#endif
+
+#define RENAME_FREEZE_MS 500
+/* What a rename may append at once is read into memory first. */
+#define RENAME_MAX_GROWTH (1LL << 30)
+
+struct renaming {
+	fuse_req_t req;
+	struct fs_mount *m;
+	struct fs_inode *old_dir, *new_dir;
+	const char *old_name, *new_name;
+	unsigned flags;
+	int old_fd, new_fd;
+	char old_path[PATH_MAX], new_path[PATH_MAX];
+	struct fs_inode *src, *dst; /* dst NULL: there is none */
+	struct stat src_st, dst_st;
+};
+
+static int rename_plain(struct renaming *r)
+{
+	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
+		return -errno;
+	return 0;
+}
+
+static int rename_refuse(struct renaming *r, int code, const char *path, const char *why)
+{
+	fs_denied(r->req, "rename", path, why);
+	return code;
+}
+
+/* ---- directories ---- */
+
+/* Would a regular file below change its class if the prefix of its path did? 1, 0,
+ * -errno. `from` and `to` are buffers of PATH_MAX with the paths of the directory `fd`,
+ * which is taken over. */
+static int subtree_crosses(struct fs_mount *m, int fd, char *from, char *to)
+{
+	size_t from_len = strlen(from), to_len = strlen(to);
+	DIR *dir = fdopendir(fd);
+	struct dirent *e;
+	int rc = 0;
+
+	if (!dir) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	while (!rc && (e = readdir(dir))) {
+		struct stat st;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (from_len + strlen(e->d_name) + 2 > PATH_MAX ||
+		    to_len + strlen(e->d_name) + 2 > PATH_MAX) {
+			rc = -ENAMETOOLONG;
+			break;
+		}
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue; /* gone meanwhile */
+		snprintf(from + from_len, PATH_MAX - from_len, "/%s", e->d_name);
+		snprintf(to + to_len, PATH_MAX - to_len, "/%s", e->d_name);
+		if (S_ISDIR(st.st_mode)) {
+			int sub = openat(dirfd(dir), e->d_name,
+					 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+			rc = sub < 0 ? -errno : subtree_crosses(m, sub, from, to);
+		} else if (S_ISREG(st.st_mode)) {
+			rc = jsonl_policy_classify(m->policy, from) !=
+			     jsonl_policy_classify(m->policy, to);
+		}
+	}
+	from[from_len] = to[to_len] = '\0';
+	closedir(dir);
+	return rc;
+}
+
+static int directory_may_move(struct renaming *r, int dir_fd, const char *name,
+			      const char *from, const char *to)
+{
+	char from_buf[PATH_MAX], to_buf[PATH_MAX];
+	int fd, rc;
+
+	if (!jsonl_policy_rename_may_cross(r->m->policy, from, to))
+		return 0;
+	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	snprintf(from_buf, sizeof(from_buf), "%s", from);
+	snprintf(to_buf, sizeof(to_buf), "%s", to);
+	rc = subtree_crosses(r->m, fd, from_buf, to_buf);
+	/* Not a refusal: mv(1) copies instead, file by file, each under its own rules. */
+	return rc > 0 ? -EXDEV : rc;
+}
+
+static int rename_directory(struct renaming *r)
+{
+	int rc = directory_may_move(r, r->old_fd, r->old_name, r->old_path, r->new_path);
+
+	if (!rc)
+		rc = rename_plain(r);
+	if (!rc)
+		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
+	return rc;
+}
+
+/* ---- exchange ---- */
+
+static bool side_governed(struct renaming *r, const struct fs_inode *i, const char *to)
+{
+	return S_ISREG(i->type) &&
+	       (i->class == JSONL_CLASS_GOVERNED ||
+		jsonl_policy_classify(r->m->policy, to) == JSONL_CLASS_GOVERNED);
+}
+
+static int rename_exchange(struct renaming *r)
+{
+	int rc = 0;
+
+	if (!r->dst)
+		return -ENOENT;
+	if (side_governed(r, r->src, r->new_path) ||
+	    side_governed(r, r->dst, r->old_path))
+		return rename_refuse(r, -EPERM, r->new_path,
+				     "RENAME_EXCHANGE with a log on either side");
+	if (S_ISDIR(r->src->type))
+		rc = directory_may_move(r, r->old_fd, r->old_name, r->old_path,
+					r->new_path);
+	if (!rc && S_ISDIR(r->dst->type))
+		rc = directory_may_move(r, r->new_fd, r->new_name, r->new_path,
+					r->old_path);
+	if (!rc)
+		rc = rename_plain(r);
+	if (!rc && S_ISDIR(r->src->type))
+		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
+	if (!rc && S_ISDIR(r->dst->type))
+		fs_inode_moved(r->m, r->dst, r->old_dir, r->old_name);
+	return rc;
+}
+
+/* ---- onto a log: the rest of the source is appended ---- */
+
+/* Does the source hold the log's bytes [from, to)? 0, -EPERM, or -errno. */
+static int compare_range(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+			 off_t to)
+{
+	char buf[65536];
+
+	while (from < to) {
+		size_t want =
+		    to - from < (off_t)sizeof(buf) ? (size_t)(to - from) : sizeof(buf);
+		ssize_t got = jsonl_io_read_full(m->io, src, buf, want, from);
+		int rc;
+
+		if (got < 0)
+			return (int)got;
+		if ((size_t)got < want)
+			return -EPERM;
+		rc = jsonl_file_equals(file, buf, want, from);
+		if (rc <= 0)
+			return rc ? rc : -EPERM;
+		from += got;
+	}
+	return 0;
+}
+
+/* Under the freeze. Appends bytes [from, size) of the source, which have been validated.
+ */
+static int append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+		       off_t size, bool unfinished)
+{
+	size_t len = (size_t)(size - from);
+	cleanup_free char *buf = NULL;
+	struct iovec iov[2] = {{.iov_len = len}, {.iov_base = "\n", .iov_len = 1}};
+	ssize_t got;
+
+	if (!len)
+		return 0;
+	if (len > RENAME_MAX_GROWTH)
+		return -EFBIG;
+	buf = malloc(len);
+	if (!buf)
+		return -ENOMEM;
+	got = jsonl_io_read_full(m->io, src, buf, len, from);
+	if (got < 0)
+		return (int)got;
+	if ((size_t)got < len)
+		return -ESTALE;
+	iov[0].iov_base = buf;
+	return jsonl_file_append_frozen(file, iov, unfinished ? 2 : 1, NULL);
+}
+
+static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
+		       off_t compared)
+{
+	bool unfinished = false;
+	struct stat st;
+	off_t end, at;
+	int rc = fs_freeze(file, RENAME_FREEZE_MS, &end);
+
+	if (rc)
+		return rc;
+	rc = fstat(src, &st) < 0 ? -errno : st.st_size < end ? -EPERM : 0;
+	if (!rc)
+		rc = compare_range(r->m, file, src, compared, end);
+	if (!rc)
+		rc = fs_cross_validate(r->m, src, end, st.st_size, &at, &unfinished);
+	if (!rc)
+		rc = append_rest(r->m, file, src, end, st.st_size, unfinished);
+	jsonl_file_unfreeze(file);
+	return rc;
+}
+
+/* The log goes on as the inode that it is; mode and times are those of the newcomer. */
+static int take_over_attributes(struct renaming *r, int dst_fd)
+{
+	const struct timespec times[2] = {r->src_st.st_atim, r->src_st.st_mtim};
+
+	if (fchmod(dst_fd, r->src_st.st_mode & 07777) < 0 || futimens(dst_fd, times) < 0)
+		return -errno;
+	return 0;
+}
+
+static int onto_log(struct renaming *r, struct fs_shared *shared)
+{
+	struct jsonl_file *file = fs_shared_file(shared);
+	struct jsonl_file_user user = {0};
+	cleanup_close int src = fs_inode_open(r->m, r->src, O_RDONLY);
+	off_t visible;
+	int rc;
+
+	if (src < 0)
+		return src;
+	rc = jsonl_file_visible(file, &visible);
+	if (!rc)
+		rc = compare_range(r->m, file, src, 0, visible);
+	if (!rc)
+		rc = onto_frozen(r, file, src, visible);
+	if (!rc)
+		rc = take_over_attributes(r, jsonl_file_fd(file));
+	if (!rc && r->m->config.sync != JSONL_SYNC_NONE)
+		rc = jsonl_file_sync(file, &user);
+	if (!rc && unlinkat(r->old_fd, r->old_name, 0) < 0)
+		rc = -errno;
+	return rc;
+}
+
+static int rename_onto_log(struct renaming *r)
+{
+	struct fs_shared *shared;
+	int rc = fs_cross_seize(r->m, r->src);
+
+	if (rc)
+		return rename_refuse(
+		    r, rc, r->new_path,
+		    "the source is still open for writing; close it first");
+	rc = fs_shared_get(r->m, r->dst, true, &shared);
+	if (!rc) {
+		rc = onto_log(r, shared);
+		fs_shared_put(r->m, shared);
+	}
+	if (rc) {
+		fs_cross_unseize(r->m, r->src);
+		if (rc > 0)
+			rc = rename_refuse(r, -jsonl_error_errno(rc), r->new_path,
+					   jsonl_error_text(rc));
+		else if (rc == -EPERM)
+			rename_refuse(
+			    r, rc, r->new_path,
+			    "the new content does not begin with what is recorded; "
+			    "append to the log, or rotate it first");
+		return rc;
+	}
+	r->m->stats.prefix_renames++;
+	/* The kernel has moved the source's entry there. */
+	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	return 0;
+}
+
+/* ---- regular files ---- */
+
+static int rename_into_log(struct renaming *r)
+{
+	int rc;
+
+	/* The other names would stay plain. */
+	if (r->src_st.st_nlink > 1)
+		return rename_refuse(
+		    r, -EPERM, r->new_path,
+		    "the source has other names; one file cannot be a log "
+		    "and a plain file");
+	rc = fs_cross_seize(r->m, r->src);
+	if (rc)
+		return rename_refuse(
+		    r, rc, r->new_path,
+		    "the source is still open for writing; close it first");
+	rc = fs_cross_admit(r->req, r->m, r->src, r->new_path);
+	if (!rc)
+		rc = rename_plain(r);
+	if (rc)
+		fs_cross_unseize(r->m, r->src);
+	else
+		fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	return rc;
+}
+
+static int rename_out_of_log(struct renaming *r)
+{
+	int rc;
+
+	if (r->src_st.st_size && !jsonl_policy_is_generation(r->m->policy, r->new_path))
+		return rename_refuse(
+		    r, -EPERM, r->old_path,
+		    "a log with records may be renamed to another log, or to a "
+		    "generation such as FILE.1 or FILE-20261120");
+	rc = rename_plain(r);
+	if (rc)
+		return rc;
+	/* Handles that are open keep appending; who opens it now finds a plain file. */
+	fs_cross_mark_stale(r->m, r->src);
+	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	return 0;
+}
+
+static int rename_regular(struct renaming *r)
+{
+	enum jsonl_class from = r->src->class;
+	enum jsonl_class to = jsonl_policy_classify(r->m->policy, r->new_path);
+
+	/* Two names of one file: rename(2) does nothing. */
+	if (from == to && r->dst && r->src->dev == r->dst->dev &&
+	    r->src->ino == r->dst->ino)
+		return rename_plain(r);
+	if (to == JSONL_CLASS_GOVERNED && r->dst && S_ISREG(r->dst->type))
+		return rename_onto_log(r);
+	if (from == to)
+		return rename_plain(r);
+	return to == JSONL_CLASS_GOVERNED ? rename_into_log(r) : rename_out_of_log(r);
+}
+
+static int rename_decided(struct renaming *r)
+{
+	if (r->flags & RENAME_EXCHANGE)
+		return rename_exchange(r);
+	if (r->dst && (r->flags & RENAME_NOREPLACE))
+		return -EEXIST;
+	if (S_ISDIR(r->src->type))
+		return rename_directory(r);
+	if ((r->flags & RENAME_WHITEOUT) && r->src->class == JSONL_CLASS_GOVERNED)
+		return -EINVAL;
+	if (S_ISREG(r->src->type) && !(r->dst && S_ISDIR(r->dst->type)))
+		return rename_regular(r);
+	if (r->dst && r->dst->class == JSONL_CLASS_GOVERNED && r->dst_st.st_size)
+		return rename_refuse(r, -EPERM, r->new_path,
+				     "it would replace a log with records");
+	return rename_plain(r);
+}
+
+/* ---- the request ---- */
+
+/* Most renames have nothing to do with logs and need no look at either side. */
+static bool rename_is_simple(struct renaming *r)
+{
+	struct stat st;
+
+	return !(r->flags & RENAME_EXCHANGE) &&
+	       !jsonl_policy_may_govern(r->m->policy, r->old_name) &&
+	       !jsonl_policy_may_govern(r->m->policy, r->new_name) &&
+	       fstatat(r->old_fd, r->old_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       !S_ISDIR(st.st_mode);
+}
+
+static int rename_look(struct renaming *r)
+{
+	int rc = fs_inode_path(r->m, r->old_dir, r->old_name, r->old_path,
+			       sizeof(r->old_path));
+
+	if (!rc)
+		rc = fs_inode_path(r->m, r->new_dir, r->new_name, r->new_path,
+				   sizeof(r->new_path));
+	if (!rc)
+		rc = fs_inode_lookup(r->m, r->old_dir, r->old_name, &r->src, &r->src_st);
+	if (rc)
+		return rc;
+	rc = fs_inode_lookup(r->m, r->new_dir, r->new_name, &r->dst, &r->dst_st);
+	if (rc == -ENOENT) {
+		r->dst = NULL;
+		rc = 0;
+	}
+	return rc;
+}
+
+static int rename_run(struct renaming *r)
+{
+	int rc;
+
+	if (rename_is_simple(r))
+		return rename_plain(r);
+	rc = rename_look(r);
+	if (!rc)
+		rc = rename_decided(r);
+	if (r->dst)
+		fs_inode_unref(r->m, r->dst);
+	if (r->src)
+		fs_inode_unref(r->m, r->src);
+	return rc;
+}
+
+void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		  fuse_ino_t newparent, const char *newname, unsigned flags)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct renaming r = {.req = req,
+			     .m = m,
+			     .old_dir = fs_inode_of(m, parent),
+			     .new_dir = fs_inode_of(m, newparent),
+			     .old_name = name,
+			     .new_name = newname,
+			     .flags = flags};
+	int rc;
+
+	if (fs_cross_is_state(m, r.old_dir, name) ||
+	    fs_cross_is_state(m, r.new_dir, newname)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	r.old_fd = fs_inode_fd_get(m, r.old_dir);
+	if (r.old_fd < 0) {
+		fuse_reply_err(req, -r.old_fd);
+		return;
+	}
+	r.new_fd = fs_inode_fd_get(m, r.new_dir);
+	rc = r.new_fd < 0 ? r.new_fd : rename_run(&r);
+	if (r.new_fd >= 0)
+		fs_inode_fd_put(m, r.new_dir, r.new_fd);
+	fs_inode_fd_put(m, r.old_dir, r.old_fd);
+	fuse_reply_err(req, -rc);
+}

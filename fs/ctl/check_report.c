@@ -1,0 +1,359 @@
+#include "check_report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+#define TOLD_PER_FILE  20     /* findings that people are shown of a file */
+#define JSON_FINDINGS  100000 /* of a whole report */
+#define PROGRESS_AFTER 1.0    /* seconds: short runs stay quiet */
+#define PROGRESS_EVERY 0.2
+
+struct check_report {
+	bool json, all;
+	struct jsonl_check_counts sum;
+	uint64_t files, damaged, errors;
+	/* The file that is being read: */
+	const char *shown;
+	unsigned told, untold;
+	/* JSON: */
+	struct jsonl_report *findings, *failures, *mounts;
+	uint64_t listed, omitted;
+	/* Progress, when standard error is a terminal: */
+	bool terminal, drawn;
+	double started, last;
+	uint64_t expected, done;
+};
+
+static double seconds_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+struct check_report *check_report_new(bool json, bool all)
+{
+	struct check_report *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->json = json;
+	r->all = all;
+	r->findings = jsonl_report_array();
+	r->failures = jsonl_report_array();
+	r->mounts = jsonl_report_array();
+	r->terminal = isatty(STDERR_FILENO) == 1;
+	r->started = seconds_now();
+	return r;
+}
+
+void check_report_free(struct check_report *r)
+{
+	jsonl_report_free(r->findings);
+	jsonl_report_free(r->failures);
+	jsonl_report_free(r->mounts);
+	free(r);
+}
+
+/* ---- progress ---- */
+
+static void erase_progress(struct check_report *r)
+{
+	if (r->drawn)
+		(void)fputs("\r\033[K", stderr);
+	r->drawn = false;
+}
+
+static void draw_progress(struct check_report *r, double now)
+{
+	char done[CTL_NUMBER], total[CTL_NUMBER], rate[CTL_NUMBER];
+	double percent = r->expected ? 100.0 * (double)r->done / (double)r->expected : 0;
+	double speed = (double)r->done / (now - r->started);
+
+	/* Files may have grown since they were measured. */
+	(void)fprintf(stderr, "\r\033[K%3.0f %%  %s of %s  %s/s  ",
+		      percent < 100 ? percent : 100, ctl_bytes(r->done, done),
+		      ctl_bytes(r->expected, total), ctl_bytes((uint64_t)speed, rate));
+	if (r->shown && strlen(r->shown) < 60)
+		(void)ctl_print_name(stderr, r->shown);
+	(void)fflush(stderr);
+	r->drawn = true;
+	r->last = now;
+}
+
+bool check_report_wants_total(const struct check_report *r)
+{
+	return r->terminal;
+}
+
+void check_report_expect(struct check_report *r, uint64_t bytes)
+{
+	r->expected += bytes;
+}
+
+void check_report_progress(struct check_report *r, uint64_t bytes)
+{
+	double now;
+
+	r->done += bytes;
+	if (!r->terminal)
+		return;
+	now = seconds_now();
+	if (now - r->started >= PROGRESS_AFTER && now - r->last >= PROGRESS_EVERY)
+		draw_progress(r, now);
+}
+
+/* ---- mounted vaults ---- */
+
+/* A mount shows readers whole records only, so half a record at the end of a file is not
+ * to be seen through it. */
+void check_report_vault(struct check_report *r, const struct ctl_vault *v)
+{
+	const char *source = jsonl_report_get_string(v->status, "source");
+	const char *mountpoint = jsonl_report_get_string(v->status, "mountpoint");
+	struct jsonl_report *mount;
+	bool apart;
+
+	if (!v->status || !source || !mountpoint)
+		return;
+	apart = strcmp(source, mountpoint) != 0 && access(source, R_OK | X_OK) == 0;
+	mount = jsonl_report_object();
+	jsonl_report_add_string(mount, "mountpoint", mountpoint);
+	jsonl_report_add_string(mount, "source", source);
+	jsonl_report_add_bool(mount, "source_reachable", apart);
+	jsonl_report_add(r->mounts, NULL, mount);
+	if (r->json)
+		return;
+	erase_progress(r);
+	(void)fputs("note: ", stderr);
+	(void)ctl_print_name(stderr, mountpoint);
+	(void)fputs(" is mounted, and the mount hides torn tails", stderr);
+	if (apart) {
+		(void)fputs(" until they are repaired; to see them: jsonlfsctl check ",
+			    stderr);
+		(void)ctl_print_name(stderr, source);
+	} else {
+		(void)fputs(" until they are repaired", stderr);
+	}
+	(void)fputc('\n', stderr);
+}
+
+/* ---- findings ---- */
+
+void check_report_begin(struct check_report *r, const char *shown)
+{
+	r->files++;
+	r->shown = shown;
+	r->told = r->untold = 0;
+}
+
+static void list_finding(struct check_report *r, const struct jsonl_finding *f)
+{
+	struct jsonl_report *item;
+
+	if (r->listed >= JSON_FINDINGS) {
+		r->omitted++;
+		return;
+	}
+	r->listed++;
+	item = jsonl_report_object();
+	jsonl_report_add_string(item, "file", r->shown);
+	jsonl_report_add_uint(item, "line", f->line);
+	jsonl_report_add_uint(item, "offset", f->offset);
+	jsonl_report_add_uint(item, "length", f->length);
+	jsonl_report_add_string(item, "kind", jsonl_finding_name(f->kind));
+	jsonl_report_add_bool(item, "note", jsonl_finding_is_note(f->kind));
+	jsonl_report_add_string(item, "reason", jsonl_error_name(f->verdict));
+	jsonl_report_add_string(item, "text",
+				f->verdict ? jsonl_error_text(f->verdict)
+					   : jsonl_finding_text(f->kind));
+	jsonl_report_add(r->findings, NULL, item);
+}
+
+static void print_finding(struct check_report *r, const struct jsonl_finding *f)
+{
+	const char *text = jsonl_finding_text(f->kind);
+
+	if (!r->all && r->told >= TOLD_PER_FILE) {
+		r->untold++;
+		return;
+	}
+	r->told++;
+	erase_progress(r);
+	if (f->kind == JSONL_FINDING_INVALID || f->kind == JSONL_FINDING_VALUE)
+		text = jsonl_error_text(f->verdict);
+	(void)ctl_print_name(stdout, r->shown);
+	printf(":%llu: byte %llu: %s%s: %s", (unsigned long long)f->line,
+	       (unsigned long long)f->offset,
+	       jsonl_finding_is_note(f->kind) ? "note: " : "",
+	       jsonl_finding_name(f->kind), text);
+	if (f->kind == JSONL_FINDING_NUL || f->kind == JSONL_FINDING_TOO_LONG ||
+	    f->kind == JSONL_FINDING_OVERSIZE)
+		printf(" (%llu bytes)", (unsigned long long)f->length);
+	putchar('\n');
+}
+
+void check_report_finding(struct check_report *r, const struct jsonl_finding *f)
+{
+	if (r->json)
+		list_finding(r, f);
+	else
+		print_finding(r, f);
+}
+
+void check_report_end(struct check_report *r, const struct jsonl_check_counts *c)
+{
+	struct jsonl_check_counts *s = &r->sum;
+
+	s->bytes += c->bytes;
+	s->lines += c->lines;
+	s->records += c->records;
+	s->blank += c->blank;
+	s->oversize += c->oversize;
+	s->largest = c->largest > s->largest ? c->largest : s->largest;
+	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
+		s->findings[i] += c->findings[i];
+	r->damaged += jsonl_check_damage(c) > 0;
+	if (r->untold) {
+		erase_progress(r);
+		(void)ctl_print_name(stdout, r->shown);
+		printf(": %u more findings, which --all shows\n", r->untold);
+	}
+	r->shown = NULL;
+}
+
+void check_report_error(struct check_report *r, const char *shown, int code)
+{
+	struct jsonl_report *item = jsonl_report_object();
+
+	r->errors++;
+	jsonl_report_add_string(item, "file", shown);
+	jsonl_report_add_string(item, "error", jsonl_error_text(code));
+	jsonl_report_add(r->failures, NULL, item);
+	erase_progress(r);
+	(void)fputs("jsonlfsctl: ", stderr);
+	(void)ctl_print_name(stderr, shown);
+	(void)fprintf(stderr, ": %s%s\n",
+		      code == -EINVAL ? "neither a directory nor a regular file"
+				      : jsonl_error_text(code),
+		      code == -EACCES	  ? " (try as root)"
+		      : code == -ENOTCONN ? " (its mount is dead: mount it again)"
+					  : "");
+}
+
+/* ---- the sum ---- */
+
+static void add_kinds(struct jsonl_report *to, const struct jsonl_check_counts *s,
+		      bool notes)
+{
+	struct jsonl_report *kinds = jsonl_report_object();
+
+	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
+		if (jsonl_finding_is_note(i) == notes)
+			jsonl_report_add_uint(kinds, jsonl_finding_name(i),
+					      s->findings[i]);
+	jsonl_report_add(to, notes ? "notes" : "damage", kinds);
+}
+
+static struct jsonl_report *take(struct jsonl_report **r)
+{
+	return steal_ptr(r);
+}
+
+static bool print_json(struct check_report *r, char *const *paths, int npaths)
+{
+	struct jsonl_report *out = jsonl_report_object(), *list = jsonl_report_array();
+	cleanup_free char *text = NULL;
+	time_t now = time(NULL);
+	char when[32] = "";
+	struct tm tm;
+
+	if (gmtime_r(&now, &tm))
+		(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	for (int i = 0; i < npaths; i++)
+		jsonl_report_add_string(list, NULL, paths[i]);
+	jsonl_report_add_string(out, "tool", "jsonlfsctl check");
+	jsonl_report_add_string(out, "version", JSONLFS_VERSION);
+	jsonl_report_add_string(out, "time", when);
+	jsonl_report_add(out, "paths", list);
+	jsonl_report_add(out, "mounts", take(&r->mounts));
+	jsonl_report_add_bool(out, "clean", !jsonl_check_damage(&r->sum) && !r->errors);
+	jsonl_report_add_uint(out, "files", r->files);
+	jsonl_report_add_uint(out, "files_damaged", r->damaged);
+	jsonl_report_add_uint(out, "lines", r->sum.lines);
+	jsonl_report_add_uint(out, "records", r->sum.records);
+	jsonl_report_add_uint(out, "bytes", r->sum.bytes);
+	jsonl_report_add_uint(out, "blank", r->sum.blank);
+	jsonl_report_add_uint(out, "oversize", r->sum.oversize);
+	jsonl_report_add_uint(out, "largest", r->sum.largest);
+	add_kinds(out, &r->sum, false);
+	add_kinds(out, &r->sum, true);
+	jsonl_report_add(out, "findings", take(&r->findings));
+	jsonl_report_add_uint(out, "findings_omitted", r->omitted);
+	jsonl_report_add(out, "errors", take(&r->failures));
+	text = jsonl_report_text(out, true);
+	jsonl_report_free(out);
+	if (text)
+		(void)fputs(text, stdout);
+	else
+		ctl_error("out of memory");
+	return text != NULL;
+}
+
+static void print_row(const char *name, uint64_t n)
+{
+	char number[CTL_NUMBER];
+
+	printf("%-18s %15s\n", name, ctl_number(n, number));
+}
+
+static void print_table(const struct check_report *r)
+{
+	uint64_t damage = jsonl_check_damage(&r->sum);
+
+	if (r->sum.lines && (damage || r->sum.blank || r->sum.oversize))
+		putchar('\n');
+	print_row("files", r->files);
+	print_row("records", r->sum.records);
+	print_row("bytes", r->sum.bytes);
+	print_row("largest record", r->sum.largest);
+	print_row("oversize records", r->sum.oversize);
+	print_row("blank lines", r->sum.blank);
+	for (int pass = 0; pass < 2; pass++) {
+		for (int i = 0; i < JSONL_FINDING_COUNT; i++) {
+			if (!r->sum.findings[i] || jsonl_finding_is_note(i) != pass ||
+			    i == JSONL_FINDING_OVERSIZE || i == JSONL_FINDING_BLANK)
+				continue;
+			print_row(jsonl_finding_name(i), r->sum.findings[i]);
+		}
+	}
+	if (damage)
+		printf("\nDAMAGED: %llu finding%s in %llu file%s\n",
+		       (unsigned long long)damage, damage == 1 ? "" : "s",
+		       (unsigned long long)r->damaged, r->damaged == 1 ? "" : "s");
+	else if (r->errors)
+		puts("\nNo damage was found, but not everything could be read.");
+	else
+		puts("\nclean");
+}
+
+int check_report_finish(struct check_report *r, char *const *paths, int npaths)
+{
+	int code = CTL_OK;
+
+	erase_progress(r);
+	if (jsonl_check_damage(&r->sum))
+		code |= CTL_DAMAGE;
+	if (r->errors)
+		code |= CTL_FAILURE;
+	if (!r->json)
+		print_table(r);
+	else if (!print_json(r, paths, npaths))
+		code |= CTL_FAILURE;
+	return code;
+}

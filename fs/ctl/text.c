@@ -1,0 +1,65 @@
+#include "ctl.h"
+
+#include <string.h>
+
+#include "utf8.h"
+
+const char *ctl_number(uint64_t n, char buf[CTL_NUMBER])
+{
+	char *p = buf + CTL_NUMBER - 1;
+	int digits = 0;
+
+	*p = '\0';
+	do {
+		if (digits && digits % 3 == 0)
+			*--p = ',';
+		*--p = (char)('0' + n % 10);
+		n /= 10;
+		digits++;
+	} while (n);
+	return p;
+}
+
+const char *ctl_bytes(uint64_t n, char buf[CTL_NUMBER])
+{
+	static const char *const units[] = {"B",   "KiB", "MiB", "GiB",
+					    "TiB", "PiB", "EiB"};
+	double value = (double)n;
+	size_t unit = 0;
+
+	while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+		value /= 1024;
+		unit++;
+	}
+	(void)snprintf(buf, CTL_NUMBER, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return buf;
+}
+
+static bool is_safe(uint32_t code)
+{
+	return code >= 0x20 && (code < 0x7f || code >= 0xa0) &&
+	       (code < 0x200b || code > 0x200f) && (code < 0x2028 || code > 0x202e) &&
+	       (code < 0x2060 || code > 0x206f) && code != 0x61c && code != 0xfeff;
+}
+
+size_t ctl_print_name(FILE *to, const char *name)
+{
+	size_t len = strlen(name), columns = 0;
+
+	for (size_t i = 0; i < len;) {
+		uint32_t code = 0;
+		size_t n = jsonl_utf8_next(name + i, len - i, &code);
+
+		if (n && is_safe(code)) {
+			(void)fwrite(name + i, 1, n, to);
+			columns++;
+		} else {
+			n = n ? n : 1;
+			for (size_t k = 0; k < n; k++)
+				(void)fprintf(to, "\\x%02x", (unsigned char)name[i + k]);
+			columns += 4 * n;
+		}
+		i += n;
+	}
+	return columns;
+}

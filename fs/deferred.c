@@ -1,0 +1,176 @@
+/* One thread for what must wait without holding a worker (a write that meets a lock held
+ * outside), and for what must be done after the answer (invalidations, which the kernel
+ * would deadlock on within the request). Started when first needed. */
+#include "fs.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFERRED_POLL_MS 4
+
+struct fs_deferred {
+	pthread_mutex_t lock; /* a leaf */
+	pthread_cond_t cond;
+	pthread_t thread;
+	bool stop;
+	struct fs_job *jobs; /* not being run now; oldest first */
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void jobs_append(struct fs_job **list, struct fs_job *job)
+{
+	while (*list)
+		list = &(*list)->next;
+	*list = job;
+}
+
+/* Runs every job once; those that must wait on are returned, in order. */
+static struct fs_job *jobs_run(struct fs_mount *m, struct fs_job *jobs, bool stop)
+{
+	struct fs_job *waiting = NULL, **tail = &waiting;
+
+	while (jobs) {
+		struct fs_job *job = jobs;
+
+		jobs = job->next;
+		job->next = NULL;
+		if (job->run(m, job, stop || now_ms() >= job->deadline) == -EAGAIN) {
+			*tail = job;
+			tail = &job->next;
+		}
+	}
+	return waiting;
+}
+
+static void *deferred_main(void *arg)
+{
+	struct fs_mount *m = arg;
+	struct fs_deferred *d = m->deferred;
+	const struct timespec pause = {.tv_nsec = DEFERRED_POLL_MS * 1000000L};
+	bool stop = false;
+
+	while (!stop) {
+		struct fs_job *jobs;
+
+		pthread_mutex_lock(&d->lock);
+		while (!d->jobs && !d->stop)
+			pthread_cond_wait(&d->cond, &d->lock);
+		stop = d->stop;
+		jobs = steal_ptr(&d->jobs);
+		pthread_mutex_unlock(&d->lock);
+		jobs = jobs_run(m, jobs, stop);
+		if (!jobs)
+			continue;
+		pthread_mutex_lock(&d->lock);
+		jobs_append(&jobs, d->jobs);
+		d->jobs = jobs;
+		pthread_mutex_unlock(&d->lock);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+/* Under inodes_lock, which is free for this: nobody asks for a first job twice. */
+static int deferred_start(struct fs_mount *m)
+{
+	struct fs_deferred *d = calloc(1, sizeof(*d));
+	int rc;
+
+	if (!d)
+		return -ENOMEM;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_cond_init(&d->cond, NULL);
+	m->deferred = d;
+	rc = pthread_create(&d->thread, NULL, deferred_main, m);
+	if (rc) {
+		m->deferred = NULL;
+		pthread_cond_destroy(&d->cond);
+		pthread_mutex_destroy(&d->lock);
+		free(d);
+	}
+	return -rc;
+}
+
+int fs_defer(struct fs_mount *m, struct fs_job *job)
+{
+	struct fs_deferred *d;
+	int rc = 0;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	if (!m->deferred)
+		rc = deferred_start(m);
+	d = m->deferred;
+	pthread_mutex_unlock(&m->inodes_lock);
+	if (rc)
+		return rc;
+	job->next = NULL;
+	job->deadline = now_ms() + job->timeout_ms;
+	pthread_mutex_lock(&d->lock);
+	jobs_append(&d->jobs, job);
+	pthread_cond_signal(&d->cond);
+	pthread_mutex_unlock(&d->lock);
+	return 0;
+}
+
+void fs_defer_stop(struct fs_mount *m)
+{
+	struct fs_deferred *d;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	d = steal_ptr(&m->deferred);
+	pthread_mutex_unlock(&m->inodes_lock);
+	if (!d)
+		return;
+	pthread_mutex_lock(&d->lock);
+	d->stop = true;
+	pthread_cond_signal(&d->cond);
+	pthread_mutex_unlock(&d->lock);
+	pthread_join(d->thread, NULL);
+	/* What came while the thread was on its last round. */
+	jobs_run(m, d->jobs, true);
+	pthread_cond_destroy(&d->cond);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+struct invalidation {
+	struct fs_job job;
+	struct fs_inode *parent;
+	char name[];
+};
+
+static int invalidation_run(struct fs_mount *m, struct fs_job *job, bool last)
+{
+	struct invalidation *inv = (struct invalidation *)job;
+
+	if (!last)
+		fuse_lowlevel_notify_inval_entry(m->se, fs_inode_number(m, inv->parent),
+						 inv->name, strlen(inv->name));
+	fs_inode_unref(m, inv->parent);
+	free(inv);
+	return 0;
+}
+
+void fs_invalidate_entry(struct fs_mount *m, struct fs_inode *parent, const char *name)
+{
+	size_t len = strlen(name) + 1;
+	struct invalidation *inv = malloc(sizeof(*inv) + len);
+
+	if (!inv)
+		return;
+	inv->job = (struct fs_job){.run = invalidation_run, .timeout_ms = 10000};
+	inv->parent = fs_inode_ref(m, parent);
+	memcpy(inv->name, name, len);
+	if (fs_defer(m, &inv->job)) {
+		fs_inode_unref(m, parent);
+		free(inv);
+	}
+}

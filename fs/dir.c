@@ -1,0 +1,242 @@
+/* Making names. What is made is the caller's from its first moment: owner, group, mode by
+ * umask or default ACL, as the backing file system gives them to the caller's ids. */
+#include "inode.h"
+#include "ops.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* May this name be made or removed at all? */
+static int name_allowed(const struct fs_mount *m, const struct fs_inode *parent,
+			const char *name)
+{
+	if (parent->state)
+		return -EPERM;
+	if (parent == &m->root && strcmp(name, FS_STATE_NAME) == 0)
+		return -EPERM;
+	return 0;
+}
+
+static void reply_made(fuse_req_t req, struct fs_inode *parent, const char *name)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fuse_entry_param e;
+	struct fs_inode *i;
+	struct stat st;
+	int r = fs_inode_lookup(m, parent, name, &i, &st);
+
+	if (r) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fs_entry_fill(m, i, &st, &e);
+	fs_inode_to_kernel(m, i);
+	if (fuse_reply_entry(req, &e))
+		fs_inode_forget(m, i, 1);
+}
+
+enum make { MAKE_NODE, MAKE_DIR, MAKE_SYMLINK };
+
+static int make_as_caller(fuse_req_t req, int dir, enum make what, const char *name,
+			  mode_t mode, dev_t rdev, const char *target)
+{
+	struct fs_caller saved;
+	int r = fs_caller_become(req, &saved);
+
+	if (r)
+		return r;
+	if (what == MAKE_NODE)
+		r = mknodat(dir, name, mode, rdev);
+	else if (what == MAKE_DIR)
+		r = mkdirat(dir, name, mode);
+	else
+		r = symlinkat(target, dir, name);
+	if (r)
+		r = -errno;
+	fs_caller_restore(&saved);
+	return r;
+}
+
+static void make(fuse_req_t req, fuse_ino_t ino, enum make what, const char *name,
+		 mode_t mode, dev_t rdev, const char *target)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *parent = fs_inode_of(m, ino);
+	int r = name_allowed(m, parent, name);
+	int dir = r ? r : fs_inode_fd_get(m, parent);
+
+	if (dir >= 0) {
+		r = make_as_caller(req, dir, what, name, mode, rdev, target);
+		fs_inode_fd_put(m, parent, dir);
+	} else {
+		r = dir;
+	}
+	if (r)
+		fuse_reply_err(req, -r);
+	else
+		reply_made(req, parent, name);
+}
+
+void fs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		 dev_t rdev)
+{
+	make(req, parent, MAKE_NODE, name, mode, rdev, NULL);
+}
+
+void fs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	make(req, parent, MAKE_DIR, name, mode, 0, NULL);
+}
+
+void fs_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		   const char *name)
+{
+	make(req, parent, MAKE_SYMLINK, name, 0, 0, target);
+}
+
+/* A process may still stand in the directory: it must stay reachable without a name. */
+static void keep_if_known(struct fs_mount *m, int dir, const char *name)
+{
+	struct fs_inode *i;
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+		return;
+	i = fs_inode_find(m, st.st_dev, st.st_ino, JSONL_CLASS_PLAIN);
+	if (!i)
+		return;
+	fs_descriptor_keep(m, i);
+	fs_inode_unref(m, i);
+}
+
+void fs_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *parent = fs_inode_of(m, ino);
+	int r = name_allowed(m, parent, name);
+	int dir = r ? r : fs_inode_fd_get(m, parent);
+
+	if (dir < 0) {
+		fuse_reply_err(req, -dir);
+		return;
+	}
+	keep_if_known(m, dir, name);
+	r = unlinkat(dir, name, AT_REMOVEDIR) ? errno : 0;
+	fs_inode_fd_put(m, parent, dir);
+	fuse_reply_err(req, r);
+}
+
+/* ---- create ---- */
+
+/* The new file's descriptor, open as asked. Always O_EXCL: the kernel has looked, and
+ * found nothing that it would have checked the caller's permissions on. */
+static int create_as_caller(fuse_req_t req, struct fs_inode *parent, const char *name,
+			    int flags, mode_t mode)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_caller saved;
+	int dir = fs_inode_fd_get(m, parent);
+	int fd;
+
+	if (dir < 0)
+		return dir;
+	fd = fs_caller_become(req, &saved);
+	if (!fd) {
+		fd = fs_descriptor_openat(m, dir, name, flags, mode);
+		fs_caller_restore(&saved);
+	}
+	fs_inode_fd_put(m, parent, dir);
+	return fd;
+}
+
+/* The node of a file that was just made, by its descriptor. */
+static int adopt_new(struct fs_mount *m, struct fs_inode *parent, const char *name,
+		     int fd, struct fs_inode **i, struct stat *st)
+{
+	char path[64];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = fs_descriptor_openat(m, AT_FDCWD, path, O_PATH, 0);
+	return again < 0 ? again : fs_inode_adopt(m, parent, name, again, i, st);
+}
+
+static void reply_created(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
+			  const struct stat *st, const struct fuse_file_info *fi)
+{
+	struct fs_handle *h = fs_handle_of(fi);
+	struct fuse_entry_param e;
+
+	fs_entry_fill(m, i, st, &e);
+	fs_inode_to_kernel(m, i);
+	if (fuse_reply_create(req, &e, fi)) {
+		/* The caller was interrupted: no RELEASE and no FORGET will come. */
+		h->ops->abandon(h);
+		fs_inode_forget(m, i, 1);
+	}
+}
+
+void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
+		  struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *parent = fs_inode_of(m, ino);
+	const bool exclusive = fi->flags & O_EXCL;
+	cleanup_close int fd = -1;
+	struct fs_inode *i;
+	struct stat st;
+	int r = name_allowed(m, parent, name);
+
+	if (!r) {
+		fd = create_as_caller(req, parent, name,
+				      (fi->flags & ~O_TRUNC) | O_CREAT | O_EXCL, mode);
+		/* Somebody else was faster: the kernel is to look again and open that. */
+		r = fd == -EEXIST && !exclusive ? -ESTALE : fd < 0 ? fd : 0;
+	}
+	if (!r)
+		r = adopt_new(m, parent, name, fd, &i, &st);
+	if (r) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	if (i->class == JSONL_CLASS_GOVERNED) {
+		close(steal_fd(&fd));
+		r = fs_governed_open(req, i, fi, parent);
+	} else {
+		r = fs_plain_open(req, i, steal_fd(&fd), fi);
+	}
+	if (r) {
+		fs_inode_unref(m, i);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	reply_created(req, m, i, &st, fi);
+}
+
+/* O_TMPFILE: plain whatever name it gets one day; giving it one is fs_op_link's. */
+void fs_op_tmpfile(fuse_req_t req, fuse_ino_t ino, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *parent = fs_inode_of(m, ino);
+	cleanup_close int fd = -1;
+	struct fs_inode *i;
+	struct stat st;
+	int r = parent->state ? -EPERM : 0;
+
+	if (!r) {
+		fd = create_as_caller(req, parent, ".", fi->flags | O_TMPFILE, mode);
+		r = fd < 0 ? fd : 0;
+	}
+	if (!r)
+		r = adopt_new(m, parent, "", fd, &i, &st);
+	if (!r) {
+		r = fs_plain_open(req, i, steal_fd(&fd), fi);
+		if (r)
+			fs_inode_unref(m, i);
+	}
+	if (r)
+		fuse_reply_err(req, -r);
+	else
+		reply_created(req, m, i, &st, fi);
+}

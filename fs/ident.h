@@ -1,0 +1,41 @@
+/* Who writes: the processes behind an open handle, for counters and log lines. A ring is
+ * guarded by its handle's writer; the counters are atomic. */
+#ifndef FS_IDENT_H
+#define FS_IDENT_H
+
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "stats.h"
+#include "writer.h"
+
+/* A handle that more processes share than this forgets the oldest: only the attribution of
+ * a late log line suffers. */
+#define FS_IDENTS 16
+
+struct fs_ident {
+	pid_t pid;
+	uid_t uid;
+	struct fs_writer_stats *stats;
+};
+
+struct fs_ident_ring {
+	struct fs_ident idents[FS_IDENTS];
+	unsigned long count;
+};
+
+/* The entry of this process, or NULL. */
+struct fs_ident *fs_ident_find(struct fs_ident_ring *ring, pid_t pid);
+/* Finds out the program and makes an entry. */
+struct fs_ident *fs_ident_add(struct fs_ident_ring *ring, struct fs_stats *stats, pid_t pid,
+			      uid_t uid, const char *path);
+/* Counts appended records; true when an oversize line is due (once a minute). */
+bool fs_ident_note(struct fs_stats *total, struct fs_writer_stats *w,
+		   const struct jsonl_writer_note *note);
+void fs_ident_closed_without_sync(struct fs_stats *total, struct fs_ident_ring *ring);
+/* Bytes that could be kept nowhere: counted, and logged with length and hash. */
+void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec *iov, int niov);
+/* "PID (program)" of who holds flock on this file, from /proc/locks; else a guess. */
+void fs_ident_lock_holder(int fd, char *buf, size_t size);
+
+#endif

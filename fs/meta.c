@@ -1,0 +1,288 @@
+/* Looking names up, and what is known about a file apart from its content. */
+#include "inode.h"
+#include "ops.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#define DEVICE_SHIFT 48
+
+void fs_stat_public(const struct fs_inode *i, struct stat *st)
+{
+	/* One st_dev covers all devices below the source: programs that tell files apart
+	 * by (st_dev, st_ino) would take files of two of them for hard links. */
+	if (!i->virtual)
+		st->st_ino ^= (uint64_t)i->priv->device << DEVICE_SHIFT;
+}
+
+/* Sizes of governed files change when a record is complete, which the kernel does not
+ * see; files of the state directory are written by ourselves. */
+static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i)
+{
+	if (i->class == JSONL_CLASS_GOVERNED || i->state)
+		return 0;
+	return m->config.attr_timeout;
+}
+
+void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st,
+		   struct fuse_entry_param *e)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = fs_inode_number(m, i);
+	e->attr = *st;
+	if (i->class == JSONL_CLASS_GOVERNED)
+		fs_governed_fix_stat(m, i, &e->attr);
+	fs_stat_public(i, &e->attr);
+	e->attr_timeout = attr_timeout(m, i);
+	e->entry_timeout = m->config.entry_timeout;
+}
+
+int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+{
+	int fd, r = 0;
+
+	if (i->virtual) {
+		fs_state_stat(m, i, st);
+		return 0;
+	}
+	fd = fs_inode_fd_get(m, i);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st))
+		r = -errno;
+	fs_inode_fd_put(m, i, fd);
+	if (!r && i->class == JSONL_CLASS_GOVERNED)
+		fs_governed_fix_stat(m, i, st);
+	return r;
+}
+
+static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i)
+{
+	struct stat st;
+	int r = fs_inode_stat(m, i, &st);
+
+	if (r) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fs_stat_public(i, &st);
+	fuse_reply_attr(req, &st, attr_timeout(m, i));
+}
+
+void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fuse_entry_param e;
+	struct fs_inode *i;
+	struct stat st;
+	int r = fs_inode_lookup(m, fs_inode_of(m, parent), name, &i, &st);
+
+	if (r == -ENOENT && m->config.entry_timeout > 0) {
+		/* The kernel may remember that there is no such file. */
+		memset(&e, 0, sizeof(e));
+		e.entry_timeout = m->config.entry_timeout;
+		fuse_reply_entry(req, &e);
+		return;
+	}
+	if (r) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fs_entry_fill(m, i, &st, &e);
+	fs_inode_to_kernel(m, i);
+	if (fuse_reply_entry(req, &e))
+		fs_inode_forget(m, i, 1);
+}
+
+void fs_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	struct fs_mount *m = fs_mount_of(req);
+
+	fs_inode_forget(m, fs_inode_of(m, ino), nlookup);
+	fuse_reply_none(req);
+}
+
+void fs_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	struct fs_mount *m = fs_mount_of(req);
+
+	for (size_t k = 0; k < count; k++)
+		fs_inode_forget(m, fs_inode_of(m, forgets[k].ino), forgets[k].nlookup);
+	fuse_reply_none(req);
+}
+
+void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+
+	(void)fi;
+	reply_attr(req, m, fs_inode_of(m, ino));
+}
+
+/* ---- setattr ---- */
+
+static int set_plain_size(fuse_req_t req, struct fs_inode *i, off_t size,
+			  const struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	cleanup_close int opened = -1;
+	struct fs_caller saved;
+	int fd = -1, r = 0;
+
+	if (fi && (fs_handle_of(fi)->flags & O_ACCMODE) != O_RDONLY)
+		fd = fs_handle_fd(fi);
+	if (fd < 0)
+		fd = opened = fs_inode_open(m, i, O_WRONLY);
+	if (fd < 0)
+		return fd;
+	r = fs_caller_content(req, fd, &saved);
+	if (r)
+		return r;
+	if (ftruncate(fd, size))
+		r = -errno;
+	fs_caller_restore(&saved);
+	return r;
+}
+
+static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
+		    const struct fuse_file_info *fi)
+{
+	bool stale, sealed;
+
+	pthread_mutex_lock(&i->lock);
+	stale = i->stale;
+	sealed = i->sealed;
+	pthread_mutex_unlock(&i->lock);
+	if (stale && !fi)
+		return -ESTALE; /* other rules by now: the kernel looks again */
+	if (sealed)
+		return -EPERM;
+	if (i->class == JSONL_CLASS_GOVERNED)
+		return fs_governed_truncate(req, i, size);
+	return set_plain_size(req, i, size, fi);
+}
+
+static void time_of(int to_set, int set, int now, const struct timespec *value,
+		    struct timespec *out)
+{
+	*out = (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (to_set & now)
+		out->tv_nsec = UTIME_NOW;
+	else if (to_set & set)
+		*out = *value;
+}
+
+static int set_owner(int fd, const struct stat *attr, int to_set)
+{
+	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+
+	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+static int set_mode(int fd, mode_t mode)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return chmod(path, mode & 07777) ? -errno : 0;
+}
+
+static int set_times(int fd, const struct stat *attr, int to_set)
+{
+	struct timespec times[2];
+
+	time_of(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, &attr->st_atim,
+		&times[0]);
+	time_of(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, &attr->st_mtim,
+		&times[1]);
+	return utimensat(fd, "", times, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+static int set_attributes(struct fs_mount *m, struct fs_inode *i, const struct stat *attr,
+			  int to_set)
+{
+	const int owner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+	const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+			  FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+	int fd, r = 0;
+
+	if (!(to_set & (owner | times | FUSE_SET_ATTR_MODE)))
+		return 0;
+	fd = fs_inode_fd_get(m, i);
+	if (fd < 0)
+		return fd;
+	/* The owner first: a change of it clears bits that the mode may set again. */
+	if (to_set & owner)
+		r = set_owner(fd, attr, to_set);
+	if (!r && to_set & FUSE_SET_ATTR_MODE)
+		r = set_mode(fd, attr->st_mode);
+	if (!r && to_set & times)
+		r = set_times(fd, attr, to_set);
+	fs_inode_fd_put(m, i, fd);
+	return r;
+}
+
+void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+		   struct fuse_file_info *fi)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	int r = i->state ? -EPERM : 0;
+
+	if (!r && to_set & FUSE_SET_ATTR_SIZE)
+		r = set_size(req, i, attr->st_size, fi);
+	if (!r)
+		r = set_attributes(m, i, attr, to_set);
+	if (r)
+		fuse_reply_err(req, -r);
+	else
+		reply_attr(req, m, i);
+}
+
+/* ---- the rest ---- */
+
+void fs_op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	char buf[PATH_MAX + 1];
+	int fd = fs_inode_fd_get(m, i);
+	ssize_t n;
+
+	if (fd < 0) {
+		fuse_reply_err(req, -fd);
+		return;
+	}
+	n = readlinkat(fd, "", buf, sizeof(buf));
+	fs_inode_fd_put(m, i, fd);
+	if (n < 0) {
+		fuse_reply_err(req, errno);
+	} else if ((size_t)n == sizeof(buf)) {
+		fuse_reply_err(req, ENAMETOOLONG);
+	} else {
+		buf[n] = '\0';
+		fuse_reply_readlink(req, buf);
+	}
+}
+
+void fs_op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino ? ino : FUSE_ROOT_ID);
+	struct statvfs st;
+	int fd = i->virtual ? m->root_fd : fs_inode_fd_get(m, i);
+	int r = fd < 0 ? -fd : 0;
+
+	if (!r && fstatvfs(fd, &st))
+		r = errno;
+	if (!i->virtual)
+		fs_inode_fd_put(m, i, fd);
+	if (r)
+		fuse_reply_err(req, r);
+	else
+		fuse_reply_statfs(req, &st);
+}

@@ -1,0 +1,174 @@
+/* What a mount consists of, from opening the source to the last record of the last
+ * handle. */
+#include "start.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static int init_fail(const struct fs_mount *m, const char *what, int r)
+{
+	fprintf(stderr, "jsonlfs: %s: %s: %s\n", m->source, what, jsonl_error_text(r));
+	return r;
+}
+
+static int init_policy(struct fs_mount *m)
+{
+	cleanup_free char *error = NULL;
+	int r = jsonl_policy_new(&m->config, &m->policy, &error);
+
+	if (r)
+		fprintf(stderr, "jsonlfs: %s\n", error ? error : jsonl_error_text(r));
+	return r;
+}
+
+int fs_mount_init(struct fs_mount *m, const char *source)
+{
+	int r;
+
+	m->io = &jsonl_io_system;
+	m->state_fd = m->archive_fd = -1;
+	clock_gettime(CLOCK_REALTIME, &m->started);
+	pthread_rwlock_init(&m->tree_lock, NULL);
+	pthread_mutex_init(&m->inodes_lock, NULL);
+	pthread_mutex_init(&m->handles_lock, NULL);
+	/* Before the mount: afterwards the same path may lead into it. */
+	m->root_fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (m->root_fd < 0)
+		return init_fail(m, "cannot open it", -errno);
+	r = init_policy(m);
+	if (r)
+		return r;
+	r = fs_stats_init(&m->stats);
+	if (r)
+		return init_fail(m, "counters", r);
+	r = fs_state_init(m);
+	if (r)
+		return init_fail(m, "state directory " FS_STATE_NAME, r);
+	/* Read-only, and never written by us: nothing will need setting aside. */
+	if (m->state_fd >= 0)
+		r = jsonl_quarantine_new(m->io, m->state_fd, m->config.quarantine_max,
+					 &m->quarantine);
+	if (r)
+		return init_fail(m, "quarantine", r);
+	r = fs_inode_table_init(m);
+	return r ? init_fail(m, "inode table", r) : 0;
+}
+
+void fs_mount_drain(struct fs_mount *m)
+{
+	m->draining = true;
+	/* First what waits for a lock held outside: it uses handles. */
+	fs_defer_stop(m);
+	for (;;) {
+		struct fs_handle *h;
+
+		/* abandon() unlinks the handle, which takes the lock itself. Nobody else
+		 * takes handles away any more: the session has ended. */
+		pthread_mutex_lock(&m->handles_lock);
+		h = m->handles;
+		pthread_mutex_unlock(&m->handles_lock);
+		if (!h)
+			break;
+		h->ops->abandon(h);
+	}
+	fs_defer_stop(m);
+}
+
+void fs_mount_deinit(struct fs_mount *m)
+{
+	if (m->inodes)
+		fs_inode_table_deinit(m);
+	jsonl_quarantine_free(m->quarantine);
+	fs_stats_deinit(&m->stats);
+	jsonl_policy_free(m->policy);
+	if (m->archive_fd > 0)
+		close(m->archive_fd);
+	if (m->state_fd > 0)
+		close(m->state_fd);
+	if (m->root_fd > 0)
+		close(m->root_fd);
+}
+
+/* Is this descriptor of process `pid` open for writing? */
+static bool opened_for_writing(const char *pid, const char *fd)
+{
+	char path[64], line[128];
+	int flags = 0;
+	FILE *info;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
+	info = fopen(path, "re");
+	if (!info)
+		return false;
+	while (fgets(line, sizeof(line), info)) {
+		if (sscanf(line, "flags: %o", &flags) == 1)
+			break;
+	}
+	fclose(info);
+	return (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
+}
+
+static void warn_of_descriptor(struct fs_mount *m, const char *pid, int fds,
+			       const char *fd)
+{
+	char target[PATH_MAX], buf[PATH_MAX];
+	const char *path, *program = buf;
+	size_t root = strcmp(m->source, "/") == 0 ? 0 : strlen(m->source);
+	ssize_t n = readlinkat(fds, fd, target, sizeof(target) - 1);
+	struct statx sx;
+	pid_t id = (pid_t)strtol(pid, NULL, 10);
+
+	if (n < 0)
+		return;
+	target[n] = '\0';
+	/* The path first: it costs no question to a file system that may hang. */
+	if (strncmp(target, m->source, root) != 0 || target[root] != '/')
+		return;
+	path = target + root + 1;
+	if (jsonl_policy_classify(m->policy, path) != JSONL_CLASS_GOVERNED)
+		return;
+	if (statx(fds, fd, AT_STATX_DONT_SYNC, STATX_TYPE, &sx) ||
+	    !S_ISREG(sx.stx_mode) || !opened_for_writing(pid, fd))
+		return;
+	fs_program_name(id, buf, sizeof(buf));
+	FS_LOG(LOG_WARNING, (uid_t)-1, "bypass", FS_STR("path", path), FS_INT("pid", id),
+	       FS_STR("program", program),
+	       FS_STR("reason", "opened before the mount: its writes are not checked"));
+}
+
+static void warn_of_process(struct fs_mount *m, const char *pid)
+{
+	char path[64];
+	struct dirent *e;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return;		     /* gone, or another user's */
+	while ((e = readdir(dir))) { /* NOLINT(concurrency-mt-unsafe): our own stream */
+		if (isdigit((unsigned char)e->d_name[0]))
+			warn_of_descriptor(m, pid, dirfd(dir), e->d_name);
+	}
+	closedir(dir);
+}
+
+void fs_mount_warn_bypass(struct fs_mount *m)
+{
+	struct dirent *e;
+	DIR *proc = opendir("/proc");
+
+	if (!proc)
+		return;
+	while ((e = readdir(proc))) { /* NOLINT(concurrency-mt-unsafe): our own stream */
+		if (isdigit((unsigned char)e->d_name[0]) &&
+		    strtol(e->d_name, NULL, 10) != getpid())
+			warn_of_process(m, e->d_name);
+	}
+	closedir(proc);
+}

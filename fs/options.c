@@ -1,0 +1,198 @@
+/* The command line, as a person, mount(8) and fstab write it. */
+#include "start.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Options of fstab and mount(8) that say nothing to a file system in user space: how the
+ * line is treated, what is on anyway, or what the backing file system decides. */
+static const char *const ignored[] = {
+    "defaults", "auto",	    "noauto",	  "nofail",	"user",	       "nouser",
+    "users",	"nousers",  "owner",	  "noowner",	"group",       "nogroup",
+    "_netdev",	"dev",	    "nodev",	  "suid",	"nosuid",      "exec",
+    "async",	"atime",    "relatime",	  "norelatime", "strictatime", "nostrictatime",
+    "diratime", "lazytime", "nolazytime", "iversion",	"noiversion",  "mand",
+    "nomand",	"silent",   "loud",	  "symfollow",	"comment",     "helper",
+    "uhelper",
+};
+
+/* Passed on as they are. */
+static const char *const for_kernel[] = {"noexec",  "sync",	  "dirsync",
+					 "noatime", "nodiratime", "auto_unmount"};
+
+#define IN(list, name) options_in((list), sizeof(list) / sizeof((list)[0]), (name))
+
+static bool options_in(const char *const *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(list[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int options_set(struct fs_options *o, struct fs_mount *m, const char *key,
+		       const char *value)
+{
+	cleanup_free char *error = NULL;
+	int r;
+
+	if (strncmp(key, "x-", 2) == 0 || strncmp(key, "X-", 2) == 0 || IN(ignored, key))
+		return 0;
+	if (strcmp(key, "remount") == 0) {
+		fprintf(stderr, "jsonlfs: remount is not available: unmount, then mount "
+				"again\n");
+		return FS_EXIT_USAGE;
+	}
+	if (!value && IN(for_kernel, key))
+		return fuse_opt_add_opt_escaped(&o->kernel, key) ? FS_EXIT_SYSTEM : 0;
+	r = jsonl_config_set(&m->config, key, value, &error);
+	if (r == 0 || (r == -ENOENT && o->sloppy))
+		return 0;
+	if (r == -ENOENT)
+		fprintf(stderr, "jsonlfs: unknown option \"%s\"; jsonlfs -h lists them\n",
+			key);
+	else
+		fprintf(stderr, "jsonlfs: %s\n", error ? error : jsonl_error_text(r));
+	return r == -ENOMEM ? FS_EXIT_SYSTEM : FS_EXIT_USAGE;
+}
+
+/* One argument of -o. A comma within a value is written "\,". */
+static int options_list(struct fs_options *o, struct fs_mount *m, const char *list)
+{
+	cleanup_free char *copy = strdup(list);
+	char *item, *to, *from = copy;
+	bool more = true;
+
+	if (!copy)
+		return FS_EXIT_SYSTEM;
+	while (more) {
+		char *value;
+		int r;
+
+		for (item = to = from; *from && *from != ','; from++) {
+			if (from[0] == '\\' && from[1] == ',')
+				from++;
+			*to++ = *from;
+		}
+		more = *from++ == ',';
+		*to = '\0';
+		if (!*item)
+			continue;
+		value = strchr(item, '=');
+		if (value)
+			*value++ = '\0';
+		r = options_set(o, m, item, value);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int options_letter(struct fs_options *o, struct fs_mount *m, int letter)
+{
+	switch (letter) {
+	case 'o':
+		return options_list(o, m, optarg);
+	case 'f':
+		if (o->helper)
+			o->fake = true;
+		else
+			m->foreground = true;
+		return 0;
+	case 'd':
+		m->foreground = m->debug = true;
+		return 0;
+	case 's':
+		if (!o->helper)
+			o->single = true;
+		return 0;
+	case 'v':
+		o->verbose = true;
+		return 0;
+	case 'n': /* no mtab; there is none */
+	case 't': /* the type by which mount(8) found us */
+		return 0;
+	case 'h':
+		o->task = FS_TASK_HELP;
+		return 0;
+	case 'V':
+		o->task = FS_TASK_VERSION;
+		return 0;
+	default:
+		fprintf(stderr, "Try jsonlfs -h.\n");
+		return FS_EXIT_USAGE;
+	}
+}
+
+int fs_options_parse(int argc, char **argv, struct fs_options *o, struct fs_mount *m)
+{
+	static const struct option words[] = {{"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {NULL, 0, NULL, 0}};
+	static const char letters[] = "o:fdsvnt:hV";
+	cleanup_free char *error = NULL;
+	const char *base = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	int letter, r = 0;
+
+	base = base ? base + 1 : argc > 0 ? argv[0] : "";
+	o->helper = strncmp(base, "mount.", 6) == 0;
+	if (jsonl_config_init(&m->config))
+		return FS_EXIT_SYSTEM;
+	/* Sloppiness must be known before the options that it excuses. */
+	opterr = 0;
+	/* NOLINTBEGIN(concurrency-mt-unsafe): one thread so far */
+	while ((letter = getopt_long(argc, argv, letters, words, NULL)) != -1)
+		o->sloppy |= o->helper && letter == 's';
+	opterr = 1;
+	optind = 0;
+	while (!r && (letter = getopt_long(argc, argv, letters, words, NULL)) != -1)
+		r = options_letter(o, m, letter);
+	/* NOLINTEND(concurrency-mt-unsafe) */
+	if (r || o->task != FS_TASK_MOUNT)
+		return r;
+	if (argc - optind != 2) {
+		fprintf(stderr, "jsonlfs: %s: jsonlfs [-o OPTIONS] SOURCE MOUNTPOINT\n",
+			argc - optind < 2 ? "a directory is missing"
+					  : "too many arguments");
+		return FS_EXIT_USAGE;
+	}
+	o->source = argv[optind];
+	o->mountpoint = argv[optind + 1];
+	if (jsonl_config_check(&m->config, &error)) {
+		fprintf(stderr, "jsonlfs: %s\n", error ? error : "options contradict");
+		return FS_EXIT_USAGE;
+	}
+	return 0;
+}
+
+void fs_options_deinit(struct fs_options *o)
+{
+	free(o->kernel);
+}
+
+void fs_options_help(FILE *to)
+{
+	fputs("Usage: jsonlfs [-o OPTION[,OPTION...]] SOURCE MOUNTPOINT\n"
+	      "\n"
+	      "Mounts SOURCE on MOUNTPOINT (they may be the same directory), so that no\n"
+	      "program can break a JSON Lines file in it.\n"
+	      "\n"
+	      "    -f                            stay in the foreground, log to stderr\n"
+	      "    -d                            as -f, and show every request\n"
+	      "    -s                            one worker thread\n"
+	      "    -h, --help                    this text\n"
+	      "    -V, --version                 the version\n"
+	      "\n"
+	      "Options (sizes in bytes, or with K, M, G; a comma in a value is written "
+	      "\\,):\n",
+	      to);
+	jsonl_config_help(to);
+	fputs("    -o noexec, sync, dirsync, noatime, nodiratime, auto_unmount\n"
+	      "                                  as in mount(8) and fuse(8)\n"
+	      "\n"
+	      "What fstab lines add (defaults, nofail, noauto, user, _netdev, x-...) is\n"
+	      "accepted. nosuid and nodev are always on.\n",
+	      to);
+}

@@ -1,0 +1,443 @@
+/* Open plain files: handed to the kernel where it can read and write the backing file by
+ * itself, served from here where it cannot. All opens of one file at a time must agree on
+ * that, so it is decided by the first and written down in the inode. */
+#include "inode.h"
+#include "ops.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
+#include <time.h>
+
+/* Read-only files up to this size are better off in the page cache of the mount, where
+ * the next open finds them, than with the kernel's passthrough. */
+#define PLAIN_SMALL (128 << 10)
+/* Two changes within one tick of the clock that files are stamped by look like one. */
+#define PLAIN_TICK_NS 20000000LL
+
+#define BROKEN(m) atomic_load_explicit(&(m)->table->passthrough_broken, memory_order_relaxed)
+
+/* Under inode->lock. */
+struct fs_plain_state {
+	unsigned cached, through; /* handles that are open; never both */
+	int backing;		  /* the kernel's number of the backing file */
+	/* Somebody may have mapped it for writing round our page cache, and such a mapping
+	 * outlives its handle. */
+	bool written_through;
+	/* What the pages in the cache belong to. */
+	bool stamped;
+	off_t size;
+	struct timespec mtime, ctime;
+};
+
+struct plain {
+	struct fs_handle base;
+	struct fs_mount *m;
+	int fd;
+	bool through;
+};
+
+static struct plain *plain_of(struct fs_handle *h)
+{
+	return (struct plain *)h;
+}
+
+void fs_plain_state_free(struct fs_plain_state *s)
+{
+	free(s);
+}
+
+/* ---- what a handle does ---- */
+
+static void plain_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	(void)fi;
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = plain_of(h)->fd;
+	buf.buf[0].pos = off;
+	fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
+}
+
+static ssize_t write_all(int fd, struct fuse_bufvec *in, off_t off, bool append)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	struct iovec iov;
+	ssize_t n;
+
+	/* Pages that come back from a mapping have their place also where the handle
+	 * appends, so this is the request's flag, and the descriptor has none. */
+	if (append && in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
+		iov = (struct iovec){in->buf[0].mem, in->buf[0].size};
+		n = pwritev2(fd, &iov, 1, 0, RWF_APPEND);
+		return n < 0 ? -errno : n;
+	}
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = fd;
+	out.buf[0].pos = off;
+	return fuse_buf_copy(&out, in, 0);
+}
+
+/* An O_TMPFILE that was linked to the name of a log: its content has been judged, and the
+ * descriptor that made it must not change it behind that. */
+static bool is_sealed(struct fs_handle *h)
+{
+	bool sealed;
+
+	pthread_mutex_lock(&h->inode->lock);
+	sealed = h->inode->sealed;
+	pthread_mutex_unlock(&h->inode->lock);
+	return sealed;
+}
+
+static void plain_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
+			    off_t off, struct fuse_file_info *fi)
+{
+	struct fs_caller saved;
+	ssize_t n = is_sealed(h) ? -EPERM
+				: fs_caller_content(req, plain_of(h)->fd, &saved);
+
+	if (!n) {
+		n = write_all(plain_of(h)->fd, in, off,
+			      !fi->writepage && fi->flags & O_APPEND);
+		fs_caller_restore(&saved);
+	}
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+static void plain_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
+{
+	int copy = dup(plain_of(h)->fd);
+
+	(void)fi;
+	/* Some file systems tell of failed writes when a descriptor is closed. */
+	fuse_reply_err(req, copy < 0 || close(copy) == 0 ? 0 : errno);
+}
+
+static void plain_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
+			struct fuse_file_info *fi)
+{
+	int fd = plain_of(h)->fd;
+
+	(void)fi;
+	fuse_reply_err(req, (datasync ? fdatasync(fd) : fsync(fd)) ? errno : 0);
+}
+
+static void plain_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t off,
+			    off_t len, struct fuse_file_info *fi)
+{
+	struct fs_caller saved;
+	int r = is_sealed(h) ? EPERM
+			    : -fs_caller_content(req, plain_of(h)->fd, &saved);
+
+	(void)fi;
+	if (!r) {
+		r = fallocate(plain_of(h)->fd, mode, off, len) ? errno : 0;
+		fs_caller_restore(&saved);
+	}
+	fuse_reply_err(req, r);
+}
+
+static void plain_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
+			struct fuse_file_info *fi)
+{
+	off_t at = lseek(plain_of(h)->fd, off, whence);
+
+	(void)fi;
+	if (at < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, at);
+}
+
+static int plain_fd(struct fs_handle *h)
+{
+	return plain_of(h)->fd;
+}
+
+static void backing_close(fuse_req_t req, int backing)
+{
+#ifdef FUSE_CAP_PASSTHROUGH
+	if (req)
+		fuse_passthrough_close(req, backing);
+#else
+	(void)req;
+	(void)backing;
+#endif
+}
+
+static void plain_end(fuse_req_t req, struct plain *p)
+{
+	struct fs_inode *i = p->base.inode;
+	struct fs_plain_state *s;
+
+	pthread_mutex_lock(&i->lock);
+	s = i->priv->plain;
+	if (!p->through) {
+		s->cached--;
+	} else if (!--s->through) {
+		backing_close(req, s->backing);
+		s->backing = 0;
+	}
+	pthread_mutex_unlock(&i->lock);
+	fs_handle_unlink(p->m, &p->base);
+	close(p->fd);
+	free(p);
+}
+
+static void plain_release(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
+{
+	(void)fi;
+	plain_end(req, plain_of(h));
+	fuse_reply_err(req, 0);
+}
+
+static void plain_abandon(struct fs_handle *h)
+{
+	plain_end(NULL, plain_of(h));
+}
+
+static const struct fs_handle_ops plain_ops = {
+    .read = plain_read,
+    .write_buf = plain_write_buf,
+    .flush = plain_flush,
+    .release = plain_release,
+    .fsync = plain_fsync,
+    .fallocate = plain_fallocate,
+    .lseek = plain_lseek,
+    .fd = plain_fd,
+    .abandon = plain_abandon,
+};
+
+/* ---- open ---- */
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static int64_t nanoseconds(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Are the pages in the cache still those of the file? Under inode->lock. */
+static bool pages_are_good(struct fs_plain_state *s, const struct stat *st)
+{
+	struct timespec now;
+	int64_t newest;
+
+	if (s->stamped && s->size == st->st_size && same_time(s->mtime, st->st_mtim) &&
+	    same_time(s->ctime, st->st_ctim))
+		return true;
+	clock_gettime(CLOCK_REALTIME, &now);
+	newest = nanoseconds(st->st_mtim);
+	if (nanoseconds(st->st_ctim) > newest)
+		newest = nanoseconds(st->st_ctim);
+	s->stamped = nanoseconds(now) - newest > PLAIN_TICK_NS;
+	s->size = st->st_size;
+	s->mtime = st->st_mtim;
+	s->ctime = st->st_ctim;
+	return false;
+}
+
+#ifdef FUSE_CAP_PASSTHROUGH
+/* The kernel's number of the backing file, 0 when it cannot be had. */
+static int backing_open(fuse_req_t req, int fd)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_caller saved;
+	int backing, r = fs_caller_backing(req, fd, &saved);
+
+	if (r)
+		return 0;
+	errno = 0;
+	backing = fuse_passthrough_open(req, fd);
+	r = errno;
+	fs_caller_restore(&saved);
+	if (backing > 0)
+		return backing;
+	if (!atomic_exchange(&m->table->passthrough_broken, true))
+		FS_LOG(LOG_WARNING, (uid_t)-1, "passthrough", FS_STR("state", "off"),
+		       FS_STR("reason", r ? jsonl_error_text(-r) : "refused"));
+	return 0;
+}
+#else
+static int backing_open(fuse_req_t req, int fd)
+{
+	(void)req;
+	(void)fd;
+	return 0;
+}
+#endif
+
+/* How the first open of a file decides. A file without a name stays here because it may be
+ * linked to that of a log (see is_sealed). Files with suid or sgid stay here because the
+ * kernel would write to the backing file with one set of credentials for everybody, and
+ * take those bits away from root, too. */
+static bool wants_through(const struct fs_mount *m, const struct fs_inode *i,
+			  const struct fs_plain_state *s, const struct stat *st,
+			  bool writing)
+{
+	if (!m->passthrough || BROKEN(m) || i->state || !st->st_nlink ||
+	    st->st_mode & (S_ISUID | S_ISGID))
+		return false;
+	return writing || s->written_through || st->st_size > PLAIN_SMALL;
+}
+
+/* Decides, counts the handle in and fills fi. */
+static int plain_join(fuse_req_t req, struct fs_inode *i, struct plain *p,
+		      const struct stat *st, struct fuse_file_info *fi)
+{
+	struct fs_mount *m = p->m;
+	const bool writing = (fi->flags & O_ACCMODE) != O_RDONLY;
+	struct fs_plain_state *s;
+	int r = 0;
+
+	pthread_mutex_lock(&i->lock);
+	s = i->priv->plain;
+	if (!s)
+		s = i->priv->plain = calloc(1, sizeof(*s));
+	if (!s) {
+		r = -ENOMEM;
+		goto out;
+	}
+	if (s->through)
+		p->through = true;
+	else if (!s->cached && wants_through(m, i, s, st, writing))
+		p->through = (s->backing = backing_open(req, p->fd)) > 0;
+	if (p->through) {
+		s->through++;
+		s->stamped = false;
+		s->written_through |= writing;
+#ifdef FUSE_CAP_PASSTHROUGH
+		fi->backing_id = s->backing;
+#endif
+	} else {
+		s->cached++;
+		fi->keep_cache = pages_are_good(s, st);
+	}
+out:
+	pthread_mutex_unlock(&i->lock);
+	return r;
+}
+
+/* Truncates as the caller would: suid and sgid go, quotas count. O_TRUNC works without
+ * O_WRONLY, too. */
+static int truncate_open(fuse_req_t req, struct fs_inode *i, int fd, int flags)
+{
+	cleanup_close int writable = -1;
+	struct fs_caller saved;
+	int r;
+
+	if ((flags & O_ACCMODE) == O_RDONLY) {
+		fd = writable = fs_inode_open(fs_mount_of(req), i, O_WRONLY);
+		if (fd < 0)
+			return fd;
+	}
+	r = fs_caller_content(req, fd, &saved);
+	if (r)
+		return r;
+	if (ftruncate(fd, 0))
+		r = -errno;
+	fs_caller_restore(&saved);
+	return r;
+}
+
+/* Alignment is the kernel's matter where it reads and writes by itself; what is served
+ * from here comes in pieces of any length. And appending goes by the flag of each write:
+ * a program can switch it off. A file that may only be appended to keeps it. */
+static void plain_clear_flags(int fd, int flags)
+{
+	if (flags & (O_DIRECT | O_APPEND))
+		fcntl(fd, F_SETFL, flags & ~(O_DIRECT | O_APPEND));
+}
+
+int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
+{
+	cleanup_close int own = fd;
+	cleanup_free struct plain *p = calloc(1, sizeof(*p));
+	struct stat st;
+	int r = p ? 0 : -ENOMEM;
+
+	/* A file that was created just now has nothing to lose. */
+	if (!r && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
+		r = truncate_open(req, i, fd, fi->flags);
+	if (!r && fstat(fd, &st))
+		r = -errno;
+	if (r)
+		return r;
+	p->base.ops = &plain_ops;
+	p->base.flags = fi->flags;
+	p->m = fs_mount_of(req);
+	p->fd = fd;
+	r = plain_join(req, i, p, &st, fi);
+	if (r)
+		return r;
+	plain_clear_flags(fd, fi->flags);
+	/* Closing writers wait for FLUSH; else their RELEASEs would pile up. */
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
+	fs_handle_link(p->m, &p->base, i);
+	fi->fh = (uintptr_t)&p->base;
+	steal_fd(&own);
+	steal_ptr(&p);
+	return 0;
+}
+
+/* ---- what the kernel and libfuse can do ---- */
+
+static const char *passthrough_missing(const struct fs_mount *m,
+				       const struct fuse_conn_info *conn)
+{
+	if (!m->config.passthrough)
+		return "switched off by nopassthrough";
+#ifdef FUSE_CAP_PASSTHROUGH
+	if (m->uid != 0)
+		return "only root may hand backing files to the kernel";
+	if (!(conn->capable & FUSE_CAP_PASSTHROUGH))
+		return "the kernel has none: Linux 6.9 or later is needed";
+	return NULL;
+#else
+	(void)conn;
+	return "built with a libfuse older than 3.17";
+#endif
+}
+
+void fs_plain_negotiate(struct fs_mount *m, struct fuse_conn_info *conn)
+{
+	const char *missing = passthrough_missing(m, conn);
+
+	/* The first kind leaves the clearing of suid to us alone, and helps nothing. */
+	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+	/* Saves the question for security.capability before each write. The backing file
+	 * system clears what is to be cleared, because we write as the caller. */
+	if (conn->capable & FUSE_CAP_HANDLE_KILLPRIV_V2) {
+		conn->want |= FUSE_CAP_HANDLE_KILLPRIV_V2;
+		m->killpriv = true;
+	}
+#endif
+#ifdef FUSE_CAP_PASSTHROUGH
+	if (!missing) {
+		struct statfs fs;
+
+		conn->want |= FUSE_CAP_PASSTHROUGH;
+		m->passthrough = true;
+		/* The kernel counts how deep file systems lie on each other. */
+		if (fstatfs(m->root_fd, &fs) == 0 && fs.f_type == OVERLAYFS_SUPER_MAGIC)
+			conn->max_backing_stack_depth = FUSE_BACKING_STACKED_OVER;
+	}
+#endif
+	if (missing)
+		FS_LOG(LOG_INFO, (uid_t)-1, "passthrough", FS_STR("state", "off"),
+		       FS_STR("reason", missing));
+	else
+		FS_LOG(LOG_INFO, (uid_t)-1, "passthrough", FS_STR("state", "on"));
+}

@@ -1,0 +1,263 @@
+/* What all handles of a governed file share: the jsonl_file, with the inode and the mount
+ * behind it, and what the library tells about the file turned into log lines, counters
+ * and quarantine entries. */
+#include "shared.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+void fs_path_of_fd(struct fs_mount *m, int fd, char *buf, size_t size)
+{
+	char link[32], path[PATH_MAX], root[PATH_MAX];
+	ssize_t n, len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", m->root_fd);
+	len = readlink(link, root, sizeof(root) - 1);
+	root[len > 0 ? len : 0] = '\0';
+	if (len == 1)
+		len = 0; /* the root is "/" */
+	if (n > len && len >= 0 && strncmp(path, root, (size_t)len) == 0 &&
+	    path[len] == '/')
+		snprintf(buf, size, "%s", path + len + 1);
+	else
+		snprintf(buf, size, "%s", path);
+}
+
+int fs_open_beneath(struct fs_mount *m, const char *path, int flags)
+{
+	struct open_how how = {
+	    .flags = (uint64_t)flags | O_CLOEXEC,
+	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd = syscall(SYS_openat2, m->root_fd, *path ? path : ".", &how, sizeof(how));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end)
+{
+	const struct timespec pause = {.tv_nsec = 2000000};
+	int rc = jsonl_file_freeze(file, end);
+
+	for (unsigned waited = 0; rc == -EAGAIN && waited < ms; waited += 2) {
+		nanosleep(&pause, NULL);
+		rc = jsonl_file_freeze(file, end);
+	}
+	return rc;
+}
+
+/* ---- what the library tells ---- */
+
+static int shared_set_aside(void *ctx, const char *event, int code,
+			    const struct iovec *iov, int niov, off_t at, uint64_t offset)
+{
+	struct fs_shared *s = ctx;
+	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME];
+	int fd = jsonl_file_fd(s->file);
+	struct jsonl_quarantine_item item = {
+	    .iov = iov,
+	    .niov = niov,
+	    .event = event,
+	    .code = code,
+	    .offset = offset,
+	    .at = at,
+	    .path = path,
+	    .source_fd = fd,
+	    .reserved = true,
+	    .durable = true,
+	};
+	size_t len = 0;
+	int rc;
+
+	for (int n = 0; n < niov; n++)
+		len += iov[n].iov_len;
+	fs_path_of_fd(s->m, fd, path, sizeof(path));
+	rc = jsonl_quarantine_put(s->m->quarantine, &item, name);
+	if (rc) {
+		FS_LOG(LOG_ERR, (uid_t)-1, event, FS_STR("path", path),
+		       FS_INT("offset", at), FS_INT("length", len),
+		       FS_STR("reason", jsonl_error_text(code)), FS_STR("kept", "no"),
+		       FS_STR("error", jsonl_error_text(rc)),
+		       FS_STR("next", "make room for the quarantine; the file takes no "
+				      "record until then"));
+		return rc;
+	}
+	s->m->stats.quarantined++;
+	FS_LOG(LOG_WARNING, (uid_t)-1, event, FS_STR("path", path), FS_INT("offset", at),
+	       FS_INT("length", len), FS_STR("reason", jsonl_error_text(code)),
+	       FS_STR("quarantine", name));
+	return 0;
+}
+
+static void shared_report(void *ctx, const char *event, int code, off_t at, uint64_t len)
+{
+	struct fs_shared *s = ctx;
+	char path[PATH_MAX];
+
+	fs_path_of_fd(s->m, jsonl_file_fd(s->file), path, sizeof(path));
+	if (strcmp(event, "repaired") == 0 || strcmp(event, "newline-added") == 0) {
+		s->m->stats.repairs++;
+		s->m->stats.repaired_bytes += len;
+	} else if (strcmp(event, "sync-failed") == 0) {
+		s->m->stats.sync_failures++;
+		s->m->stats.poisoned_files++;
+	} else if (strcmp(event, "sync-verified") == 0) {
+		s->m->stats.poisoned_files--;
+	}
+	FS_LOG(code < 0 ? LOG_ERR : LOG_WARNING, (uid_t)-1, event, FS_STR("path", path),
+	       FS_INT("offset", at), FS_INT("length", len),
+	       FS_STR("reason", code ? jsonl_error_text(code) : "repaired"));
+}
+
+static const struct jsonl_file_events shared_events = {
+    .set_aside = shared_set_aside,
+    .report = shared_report,
+};
+
+/* ---- lifetime ---- */
+
+/* Nobody at all has the file open for writing: a read lease tells (fcntl(2), F_SETLEASE).
+ * Where it tells nothing, a torn tail has to rest before it is repaired. */
+static bool is_quiet(int fd)
+{
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return false;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return true;
+}
+
+static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared **shared)
+{
+	struct jsonl_file_options opt = {
+	    .maxrecord = m->config.maxrecord,
+	    .maxdepth = m->config.maxdepth,
+	    .retain = m->config.sync != JSONL_SYNC_NONE,
+	};
+	struct fs_shared *s = calloc(1, sizeof(*s));
+	int fd = -1, rc = -ENOMEM;
+
+	if (!s)
+		return rc;
+	s->m = m;
+	s->inode = i;
+	fd = fs_inode_open(m, i, O_RDONLY);
+	rc = fd < 0 ? fd : jsonl_file_new(m->io, fd, &opt, &shared_events, s, &s->file);
+	if (rc) {
+		if (fd >= 0)
+			close(fd);
+		free(s);
+		return rc;
+	}
+	fs_inode_ref(m, i);
+	*shared = s;
+	return 0;
+}
+
+static int shared_appendable(struct fs_mount *m, struct fs_shared *s)
+{
+	bool quiet;
+	int fd;
+
+	if (jsonl_file_can_append(s->file))
+		return 0;
+	quiet = is_quiet(jsonl_file_fd(s->file));
+	fd = fs_inode_open(m, s->inode, O_RDWR | O_APPEND);
+	if (fd < 0)
+		return fd;
+	jsonl_file_set_append_fd(s->file, fd, quiet);
+	return 0;
+}
+
+int fs_shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
+		  struct fs_shared **shared)
+{
+	int rc = 0;
+
+	*shared = NULL;
+	pthread_mutex_lock(&i->lock);
+	if (!i->shared)
+		rc = shared_new(m, i, &i->shared);
+	if (!rc) {
+		*shared = i->shared;
+		(*shared)->users++;
+	}
+	if (!rc && append)
+		rc = shared_appendable(m, i->shared);
+	pthread_mutex_unlock(&i->lock);
+	if (rc && *shared) {
+		fs_shared_put(m, *shared);
+		*shared = NULL;
+	}
+	return rc;
+}
+
+/* Brings the mount's counter of syncs up to what the file has done. */
+static void count_syncs(struct fs_shared *s, uint64_t syncs)
+{
+	uint64_t counted = s->counted_syncs;
+
+	while (counted < syncs) {
+		if (!atomic_compare_exchange_weak(&s->counted_syncs, &counted, syncs))
+			continue;
+		s->m->stats.syncs += syncs - counted;
+		break;
+	}
+}
+
+void fs_shared_put(struct fs_mount *m, struct fs_shared *s)
+{
+	struct fs_inode *i = s->inode;
+	struct jsonl_file_state state;
+	bool last;
+
+	pthread_mutex_lock(&i->lock);
+	jsonl_file_get_state(s->file, &state);
+	count_syncs(s, state.syncs);
+	last = --s->users == 0;
+	/* A file that failed to sync is remembered, with the bytes that are not durable,
+	 * until it is well again or the mount ends. */
+	if (last && state.poisoned && !m->draining)
+		last = false;
+	if (last)
+		i->shared = NULL;
+	pthread_mutex_unlock(&i->lock);
+	if (!last)
+		return;
+	jsonl_file_free(s->file);
+	free(s);
+	fs_inode_unref(m, i);
+}
+
+struct fs_shared *fs_shared_ref(struct fs_shared *s)
+{
+	pthread_mutex_lock(&s->inode->lock);
+	s->users++;
+	pthread_mutex_unlock(&s->inode->lock);
+	return s;
+}
+
+struct jsonl_file *fs_shared_file(struct fs_shared *s)
+{
+	return s->file;
+}
+
+void fs_denied(fuse_req_t req, const char *operation, const char *path, const char *why)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	char program[256];
+
+	m->stats.denied++;
+	fs_program_name(ctx->pid, program, sizeof(program));
+	FS_LOG(LOG_NOTICE, ctx->uid, "denied", FS_STR("operation", operation),
+	       FS_STR("path", path), FS_STR("reason", why), FS_INT("pid", ctx->pid),
+	       FS_INT("uid", ctx->uid), FS_STR("program", program));
+}

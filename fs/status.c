@@ -1,0 +1,240 @@
+#include "status.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "report.h"
+
+/* ---- status.json ---- */
+
+static void add_time(struct jsonl_report *r, const char *key, time_t when)
+{
+	char text[32] = "";
+	struct tm tm;
+
+	if (gmtime_r(&when, &tm))
+		(void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	jsonl_report_add_string(r, key, text);
+}
+
+static void add_choice(struct jsonl_report *r, const char *key, const char *const *names,
+		       int value)
+{
+	jsonl_report_add_string(r, key, names[value]);
+}
+
+/* In the order of their enums in config.h. */
+static const char *const onbad_names[] = {"refuse", "quarantine"};
+static const char *const oversize_names[] = {"warn", "reject", "allow"};
+static const char *const blank_names[] = {"drop", "keep"};
+static const char *const value_names[] = {"any", "container", "object"};
+static const char *const sync_names[] = {"close", "write", "none"};
+static const char *const unlink_names[] = {"archive", "deny", "allow"};
+static const char *const append_names[] = {"policed", "strict"};
+
+static struct jsonl_report *options_report(const struct jsonl_config *c)
+{
+	struct jsonl_report *r = jsonl_report_object();
+
+	jsonl_report_add_string(r, "match", c->match);
+	jsonl_report_add_string(r, "exclude", c->exclude ? c->exclude : "");
+	jsonl_report_add_string(r, "generations", c->generations ? c->generations : "");
+	add_choice(r, "onbad", onbad_names, c->onbad);
+	add_choice(r, "oversize", oversize_names, c->oversize);
+	add_choice(r, "blank", blank_names, c->blank);
+	add_choice(r, "value", value_names, c->value);
+	add_choice(r, "sync", sync_names, c->sync);
+	add_choice(r, "unlink", unlink_names, c->unlink);
+	add_choice(r, "append", append_names, c->append);
+	jsonl_report_add_uint(r, "maxdepth", c->maxdepth);
+	jsonl_report_add_uint(r, "pipebuf", c->pipebuf);
+	jsonl_report_add_uint(r, "maxrecord", c->maxrecord);
+	jsonl_report_add_uint(r, "locktimeout_ms", c->locktimeout_ms);
+	jsonl_report_add_uint(r, "quarantine_max", c->quarantine_max);
+	jsonl_report_add_uint(r, "archive_max", c->archive_max);
+	jsonl_report_add_uint(r, "pending_max", c->pending_max);
+	jsonl_report_add_bool(r, "xattr", c->xattr);
+	jsonl_report_add_bool(r, "ro", c->readonly);
+	return r;
+}
+
+static struct jsonl_report *totals_report(const struct fs_stats *s)
+{
+	struct jsonl_report *r = jsonl_report_object();
+
+#define X(name) jsonl_report_add_uint(r, #name, atomic_load(&s->name));
+	FS_TOTAL_COUNTERS(X)
+#undef X
+	return r;
+}
+
+static struct jsonl_report *passthrough_report(const struct fs_mount *m)
+{
+	struct jsonl_report *r = jsonl_report_object();
+
+	jsonl_report_add_bool(r, "on", m->passthrough);
+	if (!m->passthrough)
+		jsonl_report_add_string(r, "reason",
+					m->passthrough_reason ? m->passthrough_reason
+							      : "not negotiated yet");
+	return r;
+}
+
+static struct jsonl_report *quarantine_report(struct fs_mount *m)
+{
+	struct jsonl_report *r = jsonl_report_object();
+	uint64_t bytes = 0, entries = 0;
+
+	jsonl_quarantine_usage(m->quarantine, &bytes, &entries);
+	jsonl_report_add_uint(r, "bytes", bytes);
+	jsonl_report_add_uint(r, "entries", entries);
+	jsonl_report_add_uint(r, "max", m->config.quarantine_max);
+	return r;
+}
+
+static struct jsonl_report *archive_report(struct fs_mount *m)
+{
+	struct jsonl_report *r = jsonl_report_object();
+
+	jsonl_report_add_uint(r, "bytes", atomic_load(&m->archive_bytes));
+	jsonl_report_add_uint(r, "max", m->config.archive_max);
+	return r;
+}
+
+static struct jsonl_report *log_report(void)
+{
+	struct jsonl_report *r = jsonl_report_object();
+	uint64_t written = 0, suppressed = 0;
+
+	fs_log_counts(&written, &suppressed);
+	jsonl_report_add_uint(r, "written", written);
+	jsonl_report_add_uint(r, "suppressed", suppressed);
+	return r;
+}
+
+static uint64_t open_handles(struct fs_mount *m)
+{
+	uint64_t count = 0;
+
+	pthread_mutex_lock(&m->handles_lock);
+	for (const struct fs_handle *h = m->handles; h; h = h->next)
+		count++;
+	pthread_mutex_unlock(&m->handles_lock);
+	return count;
+}
+
+char *fs_status_text(struct fs_mount *m)
+{
+	struct jsonl_report *r = jsonl_report_object();
+	time_t now = time(NULL);
+	char *text;
+
+	jsonl_report_add_string(r, "version", JSONLFS_VERSION);
+	jsonl_report_add_string(r, "source", m->source);
+	jsonl_report_add_string(r, "mountpoint", m->mountpoint);
+	add_time(r, "started", m->started.tv_sec);
+	jsonl_report_add_int(r, "uptime_s",
+			     now > m->started.tv_sec ? now - m->started.tv_sec : 0);
+	jsonl_report_add_uint(r, "uid", m->uid);
+	jsonl_report_add(r, "passthrough", passthrough_report(m));
+	jsonl_report_add_uint(r, "open_handles", open_handles(m));
+	jsonl_report_add_uint(r, "pending_bytes", atomic_load(&m->pending_bytes));
+	jsonl_report_add(r, "totals", totals_report(&m->stats));
+	jsonl_report_add(r, "quarantine", quarantine_report(m));
+	jsonl_report_add(r, "archive", archive_report(m));
+	jsonl_report_add(r, "log", log_report());
+	jsonl_report_add(r, "options", options_report(&m->config));
+	text = jsonl_report_text(r, true);
+	jsonl_report_free(r);
+	return text;
+}
+
+/* ---- writers.json ---- */
+
+/* Entries live as long as the mount, so a list of pointers is a snapshot that can be
+ * printed without their table's lock. */
+struct selection {
+	const struct fs_writer_stats **list;
+	size_t count, cap;
+	uid_t uid;
+	bool everybody, failed;
+};
+
+static void select_writer(void *ctx, const struct fs_writer_stats *w)
+{
+	struct selection *s = ctx;
+
+	if (!s->everybody && w->uid != s->uid)
+		return;
+	if (s->count == s->cap) {
+		size_t cap = s->cap ? s->cap * 2 : 64;
+		void *grown = realloc(s->list, cap * sizeof(*s->list));
+
+		if (!grown) {
+			s->failed = true;
+			return;
+		}
+		s->list = grown;
+		s->cap = cap;
+	}
+	s->list[s->count++] = w;
+}
+
+/* What the mount makes safe, and what would not be without it. */
+static struct jsonl_report *habits_report(const struct fs_writer_stats *w)
+{
+	struct jsonl_report *r = jsonl_report_array();
+
+	if (atomic_load(&w->opens_without_append))
+		jsonl_report_add_string(r, NULL, "no-append");
+	if (atomic_load(&w->oversize))
+		jsonl_report_add_string(r, NULL, "oversize");
+	if (atomic_load(&w->closes_without_newline))
+		jsonl_report_add_string(r, NULL, "missing-newline");
+	if (atomic_load(&w->split_records))
+		jsonl_report_add_string(r, NULL, "split-writes");
+	if (atomic_load(&w->closes_without_sync))
+		jsonl_report_add_string(r, NULL, "no-sync");
+	return r;
+}
+
+static struct jsonl_report *writer_report(const struct fs_writer_stats *w)
+{
+	struct jsonl_report *r = jsonl_report_object();
+	int64_t first = atomic_load(&w->first), last = atomic_load(&w->last);
+
+	jsonl_report_add_string(r, "program", w->program);
+	jsonl_report_add_string(r, "path", w->path);
+	if (w->uid != (uid_t)-1)
+		jsonl_report_add_uint(r, "uid", w->uid);
+#define X(name) jsonl_report_add_uint(r, #name, atomic_load(&w->name));
+	FS_WRITER_COUNTERS(X)
+#undef X
+	jsonl_report_add_uint(r, "largest", atomic_load(&w->largest));
+	if (first)
+		add_time(r, "first", (time_t)first);
+	if (last)
+		add_time(r, "last", (time_t)last);
+	jsonl_report_add(r, "habits", habits_report(w));
+	return r;
+}
+
+char *fs_status_writers_text(struct fs_mount *m, uid_t uid, bool everybody)
+{
+	struct selection s = {.uid = uid, .everybody = everybody};
+	struct jsonl_report *r, *list;
+	char *text;
+
+	fs_stats_each(&m->stats, select_writer, &s);
+	r = jsonl_report_object();
+	list = s.failed ? NULL : jsonl_report_array();
+	for (size_t i = 0; list && i < s.count; i++)
+		jsonl_report_add(list, NULL, writer_report(s.list[i]));
+	free(s.list);
+	add_time(r, "time", time(NULL));
+	jsonl_report_add_uint(r, "pipebuf", m->config.pipebuf);
+	jsonl_report_add(r, "writers", list);
+	text = jsonl_report_text(r, true);
+	jsonl_report_free(r);
+	return text;
+}

@@ -1,0 +1,310 @@
+/* Extended attributes and file flags. Whether the caller may, the kernel has decided. */
+#include "inode.h"
+#include "ops.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/xattr.h>
+
+#define RESERVED "user.jsonlfs."
+#define ACL_NAME "system.posix_acl_access"
+
+/* A path that leads to the file itself, a symbolic link too. */
+struct fd_path {
+	char text[64];
+	int fd;
+};
+
+static int path_get(struct fs_mount *m, struct fs_inode *i, struct fd_path *p)
+{
+	p->fd = i->virtual ? -ENODATA : fs_inode_fd_get(m, i);
+	if (p->fd < 0)
+		return p->fd;
+	snprintf(p->text, sizeof(p->text), "/proc/self/fd/%d", p->fd);
+	return 0;
+}
+
+static void path_put(struct fs_mount *m, struct fs_inode *i, struct fd_path *p)
+{
+	fs_inode_fd_put(m, i, p->fd);
+}
+
+/* ENOSYS: the kernel does not ask again for as long as the mount lives. */
+static int xattr_allowed(const struct fs_mount *m, const struct fs_inode *i,
+			 const char *name)
+{
+	if (!m->config.xattr)
+		return -ENOSYS;
+	if (i->state || strncmp(name, RESERVED, sizeof(RESERVED) - 1) == 0)
+		return -EPERM;
+	return 0;
+}
+
+/* Storing an ACL drops the setgid bit unless the caller is in the file's group. */
+static int set_acl(fuse_req_t req, const struct fd_path *p, const char *name,
+		   const char *value, size_t size, int flags)
+{
+	struct fs_caller saved = {0};
+	struct stat st;
+	int r = 0;
+
+	if (fuse_req_ctx(req)->uid != 0 && fstat(p->fd, &st) == 0 &&
+	    st.st_mode & S_ISGID && !fs_caller_in_group(req, st.st_gid))
+		r = fs_caller_content(req, p->fd, &saved);
+	if (!r && setxattr(p->text, name, value, size, flags))
+		r = -errno;
+	fs_caller_restore(&saved);
+	return r;
+}
+
+void fs_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		    size_t size, int flags)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	struct fd_path p;
+	int r = xattr_allowed(m, i, name);
+
+	if (!r)
+		r = path_get(m, i, &p);
+	if (!r) {
+		if (strcmp(name, ACL_NAME) == 0)
+			r = set_acl(req, &p, name, value, size, flags);
+		else if (setxattr(p.text, name, value, size, flags))
+			r = -errno;
+		path_put(m, i, &p);
+	}
+	fuse_reply_err(req, -r);
+}
+
+void fs_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	struct fd_path p;
+	int r = xattr_allowed(m, i, name);
+
+	if (!r)
+		r = path_get(m, i, &p);
+	if (!r) {
+		if (removexattr(p.text, name))
+			r = -errno;
+		path_put(m, i, &p);
+	}
+	fuse_reply_err(req, -r);
+}
+
+static void reply_value(fuse_req_t req, ssize_t n, const char *value, size_t size)
+{
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else if (size == 0)
+		fuse_reply_xattr(req, (size_t)n);
+	else if ((size_t)n > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, (size_t)n);
+}
+
+void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	cleanup_free char *heap = NULL;
+	char stack[1024], *value = stack;
+	struct fd_path p;
+	ssize_t n;
+
+	if (size > sizeof(stack))
+		value = heap = malloc(size);
+	n = !m->config.xattr ? -ENOSYS : value ? path_get(m, i, &p) : -ENOMEM;
+	if (!n) {
+		n = getxattr(p.text, name, value, size);
+		if (n < 0)
+			n = -errno;
+		path_put(m, i, &p);
+	}
+	reply_value(req, n, value, size);
+}
+
+/* Names of the trusted namespace are shown to root alone. */
+static ssize_t without_trusted(char *list, ssize_t n)
+{
+	char *to = list;
+
+	for (char *from = list; from < list + n;) {
+		size_t len = strlen(from) + 1;
+
+		if (strncmp(from, "trusted.", 8) != 0) {
+			memmove(to, from, len);
+			to += len;
+		}
+		from += len;
+	}
+	return to - list;
+}
+
+void fs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	cleanup_free char *list = NULL;
+	struct fd_path p;
+	ssize_t n = 0;
+
+	if (!m->config.xattr) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	if (i->virtual || (n = path_get(m, i, &p))) {
+		reply_value(req, n, "", size);
+		return;
+	}
+	n = listxattr(p.text, NULL, 0);
+	if (n > 0) {
+		list = malloc((size_t)n);
+		if (list)
+			n = listxattr(p.text, list, (size_t)n);
+		else
+			errno = ENOMEM;
+	}
+	n = n < 0 || (n > 0 && !list) ? -errno : n;
+	path_put(m, i, &p);
+	if (n > 0 && fuse_req_ctx(req)->uid != 0)
+		n = without_trusted(list, n);
+	reply_value(req, n, list, size);
+}
+
+/* ---- file flags (lsattr, chattr) ---- */
+
+static int flags_descriptor(struct fs_mount *m, struct fs_inode *i,
+			    const struct fuse_file_info *fi, int *opened)
+{
+	int fd;
+
+	if (i->type == S_IFDIR)
+		return fs_dir_fd(fi);
+	fd = fs_handle_fd(fi);
+	if (fd < 0)
+		fd = *opened = fs_inode_open(m, i, O_RDONLY | O_NONBLOCK);
+	return fd;
+}
+
+static void get_flags(fuse_req_t req, const struct fs_inode *i, int fd, size_t out_size)
+{
+	unsigned flags = 0;
+
+	if (out_size < sizeof(flags)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags)) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	if (i->class == JSONL_CLASS_GOVERNED)
+		flags |= FS_APPEND_FL;
+	fuse_reply_ioctl(req, 0, &flags, sizeof(flags));
+}
+
+/* Append-only is a rule of ours on governed files, not a flag of the backing file. */
+static int set_flags(const struct fs_inode *i, int fd, unsigned flags)
+{
+	unsigned now = 0;
+
+	if (i->class == JSONL_CLASS_GOVERNED) {
+		if (!(flags & FS_APPEND_FL))
+			return -EPERM;
+		if (ioctl(fd, FS_IOC_GETFLAGS, &now))
+			return -errno;
+		flags = (flags & ~(unsigned)FS_APPEND_FL) | (now & FS_APPEND_FL);
+	}
+	return ioctl(fd, FS_IOC_SETFLAGS, &flags) ? -errno : 0;
+}
+
+static void get_xflags(fuse_req_t req, const struct fs_inode *i, int fd, size_t out_size)
+{
+	struct fsxattr attr;
+
+	if (out_size < sizeof(attr)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (ioctl(fd, FS_IOC_FSGETXATTR, &attr)) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	if (i->class == JSONL_CLASS_GOVERNED)
+		attr.fsx_xflags |= FS_XFLAG_APPEND;
+	fuse_reply_ioctl(req, 0, &attr, sizeof(attr));
+}
+
+static int set_xflags(const struct fs_inode *i, int fd, struct fsxattr attr)
+{
+	struct fsxattr now;
+
+	if (i->class == JSONL_CLASS_GOVERNED) {
+		if (!(attr.fsx_xflags & FS_XFLAG_APPEND))
+			return -EPERM;
+		if (ioctl(fd, FS_IOC_FSGETXATTR, &now))
+			return -errno;
+		attr.fsx_xflags = (attr.fsx_xflags & ~(unsigned)FS_XFLAG_APPEND) |
+				  (now.fsx_xflags & FS_XFLAG_APPEND);
+	}
+	return ioctl(fd, FS_IOC_FSSETXATTR, &attr) ? -errno : 0;
+}
+
+static int change(const struct fs_inode *i, int fd, unsigned cmd, const void *in,
+		  size_t in_size)
+{
+	struct fsxattr attr;
+	unsigned flags;
+
+	if (i->state)
+		return -EPERM;
+	if (cmd == FS_IOC_SETFLAGS) {
+		if (in_size < sizeof(flags))
+			return -EINVAL;
+		memcpy(&flags, in, sizeof(flags));
+		return set_flags(i, fd, flags);
+	}
+	if (in_size < sizeof(attr))
+		return -EINVAL;
+	memcpy(&attr, in, sizeof(attr));
+	return set_xflags(i, fd, attr);
+}
+
+void fs_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
+		 struct fuse_file_info *fi, unsigned flags, const void *in_buf,
+		 size_t in_size, size_t out_size)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
+	cleanup_close int opened = -1;
+	int fd, r;
+
+	(void)arg;
+	(void)flags;
+	if (i->virtual || (cmd != FS_IOC_GETFLAGS && cmd != FS_IOC_SETFLAGS &&
+			   cmd != FS_IOC_FSGETXATTR && cmd != FS_IOC_FSSETXATTR)) {
+		fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	fd = flags_descriptor(m, i, fi, &opened);
+	if (fd < 0) {
+		fuse_reply_err(req, -fd);
+	} else if (cmd == FS_IOC_GETFLAGS) {
+		get_flags(req, i, fd, out_size);
+	} else if (cmd == FS_IOC_FSGETXATTR) {
+		get_xflags(req, i, fd, out_size);
+	} else {
+		r = change(i, fd, cmd, in_buf, in_size);
+		if (r)
+			fuse_reply_err(req, -r);
+		else
+			fuse_reply_ioctl(req, 0, NULL, 0);
+	}
+}

@@ -1,0 +1,83 @@
+/* Options and their defaults -> one validated struct. The table in config.c is the only
+ * place that names an option: -o parsing, the configuration file and -h all read it.
+ * What is set by jsonl_config_set wins over the configuration file, whichever comes
+ * first. Not thread-safe while it is being filled; read-only, and shared freely,
+ * afterwards. */
+#ifndef JSONL_CONFIG_H
+#define JSONL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "error.h"
+
+enum jsonl_onbad { JSONL_ONBAD_REFUSE, JSONL_ONBAD_QUARANTINE };
+enum jsonl_oversize { JSONL_OVERSIZE_WARN, JSONL_OVERSIZE_REJECT, JSONL_OVERSIZE_ALLOW };
+enum jsonl_blank { JSONL_BLANK_DROP, JSONL_BLANK_KEEP };
+enum jsonl_value { JSONL_VALUE_ANY, JSONL_VALUE_CONTAINER, JSONL_VALUE_OBJECT };
+enum jsonl_sync { JSONL_SYNC_CLOSE, JSONL_SYNC_WRITE, JSONL_SYNC_NONE };
+enum jsonl_unlink { JSONL_UNLINK_ARCHIVE, JSONL_UNLINK_DENY, JSONL_UNLINK_ALLOW };
+enum jsonl_append { JSONL_APPEND_POLICED, JSONL_APPEND_STRICT };
+enum jsonl_rewrite { JSONL_REWRITE_DENY, JSONL_REWRITE_EXTEND, JSONL_REWRITE_ARCHIVE };
+enum jsonl_commit { JSONL_COMMIT_LINE, JSONL_COMMIT_CLOSE };
+
+struct jsonl_config {
+	/* Owned strings, colon-separated globs. */
+	char *match;	   /* "*.jsonl" */
+	char *exclude;	   /* "" ; "**" "/.git/" "**" is always excluded besides */
+	char *generations; /* "" ; more names of generations */
+	char *state;	   /* NULL: .jsonlfs in the vault's root */
+	char *fsname;	   /* NULL: the source path */
+	int onbad;	   /* enum jsonl_onbad */
+	int oversize;
+	int blank;
+	int value;
+	int sync;
+	int unlink;
+	int append;
+	int rewrite;		 /* only JSONL_REWRITE_DENY is available */
+	int commit;		 /* only JSONL_COMMIT_LINE is available */
+	unsigned maxdepth;	 /* 128 */
+	uint64_t pipebuf;	 /* bytes, newline counted: 4096 */
+	uint64_t maxrecord;	 /* bytes: 16 MiB */
+	uint64_t locktimeout_ms; /* 5000; written as seconds, fractions allowed */
+	uint64_t archive_max;	 /* bytes: 1 GiB */
+	uint64_t quarantine_max; /* bytes: 256 MiB */
+	uint64_t pending_max; /* bytes of unfinished records in the whole mount: 1 GiB */
+	double attr_timeout;  /* seconds: 1.0, plain files and directories */
+	double entry_timeout; /* seconds: 1.0 */
+	uint64_t max_threads; /* worker threads */
+	bool passthrough;     /* on */
+	bool xattr;	      /* on */
+	bool readonly;	      /* ro */
+	/* Neither of the first two: not said, so root's mounts are for everybody. */
+	bool allow_other, noallow_other, allow_root;
+	bool default_permissions; /* on; see jsonl_config_check */
+	uint64_t given;		  /* private: options that were set by jsonl_config_set */
+};
+
+/* Fills in the defaults. Pair with _deinit. 0 or -ENOMEM. */
+int jsonl_config_init(struct jsonl_config *config) jsonl_must_check;
+void jsonl_config_deinit(struct jsonl_config *config);
+
+/* Sets one option. A flag takes value NULL ("passthrough", "nopassthrough") or yes or no.
+ * Sizes take K, M, G. "config" loads that file. On failure -EINVAL and *error, a sentence
+ * that says what is allowed, to be freed by the caller. -ENOENT: no such option of ours
+ * (*error is set too). -ENOMEM. A failure changes nothing, except that "config" leaves
+ * what stood in the file before the error. `error` may be NULL. */
+int jsonl_config_set(struct jsonl_config *config, const char *key, const char *value,
+		     char **error) jsonl_must_check;
+/* Reads a configuration file (one JSON object, the keys are the options' names, lists of
+ * globs may be arrays, flags are true or false). Unknown keys and keys that are given
+ * twice are errors. -EINVAL, -errno of reading it, or -ENOMEM; *error names file and
+ * line. */
+int jsonl_config_load(struct jsonl_config *config, const char *path,
+		      char **error) jsonl_must_check;
+/* Checks what depends on more than one option; call last. 0 or -EINVAL with *error. */
+int jsonl_config_check(const struct jsonl_config *config, char **error) jsonl_must_check;
+/* Prints the options, one a line with default and meaning, for -h. */
+void jsonl_config_help(FILE *to);
+
+#endif

@@ -1,0 +1,248 @@
+#include "frame.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "config.h"
+#include "text.h"
+
+/* Buffers up to this size stay with the frame between records. */
+#define FRAME_KEEP 65536
+
+void jsonl_frame_deinit(struct jsonl_frame *f)
+{
+	free(f->buf);
+	*f = (struct jsonl_frame){0};
+}
+
+void jsonl_frame_clear(struct jsonl_frame *f)
+{
+	f->len = 0;
+	if (f->cap <= FRAME_KEEP)
+		return;
+	free(steal_ptr(&f->buf));
+	f->cap = 0;
+}
+
+void jsonl_cut_deinit(struct jsonl_cut *cut)
+{
+	free(cut->bad);
+	free(cut->scratch);
+	*cut = (struct jsonl_cut){0};
+}
+
+static int frame_room(struct jsonl_frame *f, size_t cap)
+{
+	size_t want = f->cap ? f->cap : 512;
+	char *grown;
+
+	if (cap <= f->cap)
+		return 0;
+	while (want < cap)
+		want *= 2;
+	grown = realloc(f->buf, want);
+	if (!grown)
+		return -ENOMEM;
+	f->buf = grown;
+	f->cap = want;
+	return 0;
+}
+
+static int value_verdict(enum jsonl_kind kind, int value)
+{
+	if (value == JSONL_VALUE_OBJECT && kind != JSONL_KIND_OBJECT)
+		return JSONL_NOT_OBJECT;
+	if (value == JSONL_VALUE_CONTAINER && kind != JSONL_KIND_OBJECT &&
+	    kind != JSONL_KIND_ARRAY)
+		return JSONL_NOT_CONTAINER;
+	return JSONL_OK;
+}
+
+/* Judges one line without its newline; `whole` counts the newline that it has or gets. */
+static int line_judge(const struct jsonl_limits *lim, const char *line, size_t len,
+		      struct jsonl_text *text)
+{
+	size_t whole = len + 1;
+	int verdict;
+
+	if (whole > lim->maxrecord) {
+		*text = (struct jsonl_text){.offset = lim->maxrecord};
+		return JSONL_TOO_LONG;
+	}
+	verdict = jsonl_text_check(line, len, lim->maxdepth, text);
+	if (verdict)
+		return verdict;
+	verdict = value_verdict(text->kind, lim->value);
+	if (verdict) {
+		text->offset = 0;
+		return verdict;
+	}
+	if (whole >= lim->pipebuf && lim->oversize == JSONL_OVERSIZE_REJECT) {
+		text->offset = lim->pipebuf - 1;
+		return JSONL_OVERSIZE;
+	}
+	return JSONL_OK;
+}
+
+static int cut_add_bad(struct jsonl_cut *cut, size_t start, size_t len, size_t offset,
+		       int verdict)
+{
+	if (cut->nbad == cut->bad_cap) {
+		size_t cap = cut->bad_cap ? cut->bad_cap * 2 : 8;
+		struct jsonl_bad_line *grown = realloc(cut->bad, cap * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		cut->bad = grown;
+		cut->bad_cap = cap;
+	}
+	cut->bad[cut->nbad++] = (struct jsonl_bad_line){
+	    .start = start, .len = len, .offset = offset, .verdict = verdict};
+	return 0;
+}
+
+/* Adds a good line. Lines that follow each other in memory share a vector; when dropped
+ * lines have torn more than two holes, everything moves to one scratch buffer. */
+static int cut_add_good(struct jsonl_cut *cut, const char *line, size_t len, size_t most)
+{
+	struct iovec *last = cut->niov ? &cut->iov[cut->niov - 1] : NULL;
+
+	if (last && (const char *)last->iov_base + last->iov_len == line) {
+		last->iov_len += len;
+	} else if (!cut->scratch && cut->niov < 2) {
+		cut->iov[cut->niov++] =
+		    (struct iovec){.iov_base = (void *)line, .iov_len = len};
+	} else {
+		if (!cut->scratch) {
+			size_t at = 0;
+
+			cut->scratch = malloc(most);
+			if (!cut->scratch)
+				return -ENOMEM;
+			for (int i = 0; i < cut->niov; i++) {
+				memcpy(cut->scratch + at, cut->iov[i].iov_base,
+				       cut->iov[i].iov_len);
+				at += cut->iov[i].iov_len;
+			}
+			cut->iov[0] =
+			    (struct iovec){.iov_base = cut->scratch, .iov_len = at};
+			cut->niov = 1;
+		}
+		memcpy(cut->scratch + cut->iov[0].iov_len, line, len);
+		cut->iov[0].iov_len += len;
+	}
+	cut->bytes += len;
+	return 0;
+}
+
+static bool is_bare_newline(const char *line, size_t len)
+{
+	return len == 0 || (len == 1 && line[0] == '\r');
+}
+
+/* `line` has `len` bytes and a newline behind them; `pos` is its place in the stream. */
+static int cut_line(struct jsonl_cut *cut, const struct jsonl_limits *lim,
+		    const char *line, size_t len, size_t pos, size_t most)
+{
+	struct jsonl_text text;
+	int verdict = line_judge(lim, line, len, &text);
+
+	if (verdict == JSONL_BLANK) {
+		if (lim->blank == JSONL_BLANK_KEEP)
+			return cut_add_good(cut, line, len + 1, most);
+		cut->blank++;
+		return 0;
+	}
+	if (verdict)
+		return cut_add_bad(cut, pos, len + 1, text.offset, verdict);
+	cut->records++;
+	if (len + 1 >= lim->pipebuf)
+		cut->oversize++;
+	if (len + 1 > cut->largest)
+		cut->largest = len + 1;
+	return cut_add_good(cut, line, len + 1, most);
+}
+
+/* Room for the first record behind its fragment, and for what the request leaves over. */
+static int offer_room(struct jsonl_frame *f, const struct jsonl_limits *lim, size_t head,
+		      size_t fragment)
+{
+	size_t need = f->len + head > fragment ? f->len + head : fragment;
+
+	if (fragment + 1 > lim->maxrecord)
+		need = f->len + head;
+	return frame_room(f, need);
+}
+
+int jsonl_frame_offer(struct jsonl_frame *f, const struct jsonl_limits *lim,
+		      const char *data, size_t len, struct jsonl_cut *cut)
+{
+	const char *nl = memchr(data, '\n', len);
+	const char *last = nl ? memrchr(nl, '\n', len - (size_t)(nl - data)) : NULL;
+	size_t head = nl && f->len ? (size_t)(nl - data) + 1 : 0;
+	size_t fragment;
+	const char *p = data;
+	int rc;
+
+	*cut = (struct jsonl_cut){.used = last ? (size_t)(last - data) + 1 : 0};
+	fragment = len - cut->used + (last ? 0 : f->len);
+	rc = offer_room(f, lim, head, fragment);
+	if (rc)
+		return rc;
+	if (nl) {
+		const char *line = data;
+		size_t n = (size_t)(nl - data);
+
+		if (f->len) {
+			/* Put together behind the fragment, without counting yet: until
+			 * the cut is taken the frame is unchanged. */
+			memcpy(f->buf + f->len, data, head);
+			line = f->buf;
+			n += f->len;
+			cut->split = true;
+		}
+		if (!f->swallow || !is_bare_newline(line, n))
+			rc = cut_line(cut, lim, line, n, 0, f->len + len);
+		p = nl + 1;
+	}
+	while (!rc && last && p <= last) {
+		nl = memchr(p, '\n', (size_t)(last - p) + 1);
+		rc = cut_line(cut, lim, p, (size_t)(nl - p), f->len + (size_t)(p - data),
+			      f->len + len);
+		p = nl + 1;
+	}
+	/* One byte more: the newline that is still to come counts. */
+	if (!rc && fragment && fragment + 1 > lim->maxrecord)
+		rc = cut_add_bad(cut, f->len + len - fragment, fragment, lim->maxrecord,
+				 JSONL_TOO_LONG);
+	return rc;
+}
+
+void jsonl_frame_take(struct jsonl_frame *f, const struct jsonl_cut *cut,
+		      const char *data, size_t len)
+{
+	size_t rest = len - cut->used;
+
+	if (cut->used)
+		f->len = 0;
+	if (rest)
+		memcpy(f->buf + f->len, data + cut->used, rest);
+	f->len += rest;
+	/* A carriage return may be the first half of the newline to swallow. */
+	if (cut->used || (f->len && !is_bare_newline(f->buf, f->len)))
+		f->swallow = false;
+	if (!f->len)
+		jsonl_frame_clear(f);
+}
+
+int jsonl_frame_judge(const struct jsonl_frame *f, const struct jsonl_limits *lim,
+		      bool *can_grow, size_t *offset)
+{
+	struct jsonl_text text = {0};
+	int verdict = f->len ? line_judge(lim, f->buf, f->len, &text) : JSONL_BLANK;
+
+	*can_grow = text.can_grow;
+	*offset = text.offset;
+	return verdict;
+}

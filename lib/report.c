@@ -1,0 +1,498 @@
+#include "report.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "cleanup.h"
+#include "text.h"
+#include "utf8.h"
+
+#define FILE_MAX   (1U << 20)	/* bytes of a configuration file */
+#define FILE_DEPTH 16		/* nesting in one */
+#define TEXT_MAX   (256U << 20) /* bytes that jsonl_report_parse takes */
+#define TEXT_DEPTH 128
+
+/* A report is a json_object under another name. A container that lost a member for want
+ * of memory carries this mark as its user data: nothing needs to be allocated for it. */
+static char failed_mark;
+
+static struct json_object *object_of(const struct jsonl_report *r)
+{
+	return (struct json_object *)(uintptr_t)r;
+}
+
+static void mark_failed(struct json_object *o)
+{
+	if (o)
+		json_object_set_userdata(o, &failed_mark, NULL);
+}
+
+static bool is_failed(struct json_object *o)
+{
+	return !o || json_object_get_userdata(o) == &failed_mark;
+}
+
+struct jsonl_report *jsonl_report_object(void)
+{
+	return (struct jsonl_report *)json_object_new_object();
+}
+
+struct jsonl_report *jsonl_report_array(void)
+{
+	return (struct jsonl_report *)json_object_new_array();
+}
+
+void jsonl_report_free(struct jsonl_report *r)
+{
+	json_object_put(object_of(r));
+}
+
+/* Takes child over, also on failure. */
+static void add_child(struct jsonl_report *r, const char *key, struct json_object *child)
+{
+	struct json_object *parent = object_of(r);
+	int rc;
+
+	if (!parent || !child) {
+		mark_failed(parent);
+		json_object_put(child);
+		return;
+	}
+	if (is_failed(child))
+		mark_failed(parent);
+	rc = key ? json_object_object_add(parent, key, child)
+		 : json_object_array_add(parent, child);
+	if (rc < 0) {
+		mark_failed(parent);
+		json_object_put(child);
+	}
+}
+
+/* A copy that is UTF-8 whatever the bytes were; NULL when memory runs out. */
+static char *clean_copy(const char *value)
+{
+	size_t len = strlen(value), out = 0;
+	char *copy = malloc(len * 3 + 1);
+	uint32_t code;
+
+	if (!copy)
+		return NULL;
+	for (size_t i = 0; i < len;) {
+		size_t n = jsonl_utf8_next(value + i, len - i, &code);
+
+		memcpy(copy + out, n ? value + i : "\xef\xbf\xbd", n ? n : 3);
+		out += n ? n : 3;
+		i += n ? n : 1;
+	}
+	copy[out] = '\0';
+	return copy;
+}
+
+void jsonl_report_add_string(struct jsonl_report *r, const char *key, const char *value)
+{
+	cleanup_free char *copy = clean_copy(value);
+
+	add_child(r, key, copy ? json_object_new_string(copy) : NULL);
+}
+
+void jsonl_report_add_int(struct jsonl_report *r, const char *key, int64_t value)
+{
+	add_child(r, key, json_object_new_int64(value));
+}
+
+void jsonl_report_add_uint(struct jsonl_report *r, const char *key, uint64_t value)
+{
+	add_child(r, key, json_object_new_uint64(value));
+}
+
+void jsonl_report_add_bool(struct jsonl_report *r, const char *key, bool value)
+{
+	add_child(r, key, json_object_new_boolean(value));
+}
+
+void jsonl_report_add(struct jsonl_report *r, const char *key, struct jsonl_report *child)
+{
+	add_child(r, key, object_of(child));
+}
+
+char *jsonl_report_text(const struct jsonl_report *r, bool pretty)
+{
+	struct json_object *o = object_of(r);
+	int flags = JSON_C_TO_STRING_NOSLASHESCAPE;
+	const char *text;
+	size_t len;
+	char *copy;
+
+	if (is_failed(o))
+		return NULL;
+	flags |= pretty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED : 0;
+	text = json_object_to_json_string_length(o, flags, &len);
+	copy = text ? malloc(len + 2) : NULL;
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, len);
+	memcpy(copy + len, "\n", 2);
+	return copy;
+}
+
+/* Parses what jsonl_text_check has accepted; json-c by itself would take more than JSON,
+ * and one of its versions with VALIDATE_UTF8 refuses what is proper UTF-8. */
+static struct json_object *parse_valid(const char *text, size_t len)
+{
+	struct json_tokener *tok;
+	struct json_object *o;
+
+	if (len > INT_MAX)
+		return NULL;
+	tok = json_tokener_new_ex(TEXT_DEPTH + 1);
+	if (!tok)
+		return NULL;
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
+	o = json_tokener_parse_ex(tok, text, (int)len);
+	if (json_tokener_get_error(tok) != json_tokener_success ||
+	    json_tokener_get_parse_end(tok) != len) {
+		json_object_put(o);
+		o = NULL;
+	}
+	json_tokener_free(tok);
+	return o;
+}
+
+/* ---- reading a configuration file ---- */
+
+static int read_failed(char **error, const char *path, unsigned line, int code,
+		       const char *reason)
+{
+	int n = line ? asprintf(error, "%s:%u: %s", path, line, reason)
+		     : asprintf(error, "%s: %s", path, reason);
+
+	if (n < 0)
+		*error = NULL;
+	return code;
+}
+
+/* Reads the whole file; the text gets a NUL behind it. */
+static int slurp(const char *path, char **text, size_t *len, char **error)
+{
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	cleanup_free char *buf = malloc(FILE_MAX + 2);
+	size_t have = 0;
+	struct stat st;
+
+	if (!buf)
+		return read_failed(error, path, 0, -ENOMEM, "out of memory");
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return read_failed(error, path, 0, -errno, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return read_failed(error, path, 0, -EINVAL, "is not a regular file");
+	for (;;) {
+		ssize_t n = read(fd, buf + have, FILE_MAX + 1 - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return read_failed(error, path, 0, -errno, strerror(errno));
+		have += (size_t)n;
+		if (n == 0)
+			break;
+		if (have > FILE_MAX)
+			return read_failed(error, path, 0, -EINVAL,
+					   "is larger than 1 MiB");
+	}
+	buf[have] = '\0';
+	*len = have;
+	*text = steal_ptr(&buf);
+	return 0;
+}
+
+/* Walks over text that is known to be valid JSON. */
+struct cursor {
+	const char *at;
+	unsigned line;
+};
+
+static void skip_space(struct cursor *c)
+{
+	for (; *c->at && strchr(" \t\r\n", *c->at); c->at++)
+		c->line += *c->at == '\n';
+}
+
+static void skip_string(struct cursor *c)
+{
+	for (c->at++; *c->at != '"'; c->at++)
+		c->at += *c->at == '\\';
+	c->at++;
+}
+
+static void skip_value(struct cursor *c)
+{
+	unsigned depth = 0;
+
+	if (*c->at != '{' && *c->at != '[' && *c->at != '"') {
+		c->at += strcspn(c->at, ",]} \t\r\n");
+		return;
+	}
+	do {
+		if (*c->at == '"') {
+			skip_string(c);
+			continue;
+		}
+		depth += *c->at == '{' || *c->at == '[';
+		depth -= *c->at == '}' || *c->at == ']';
+		c->line += *c->at == '\n';
+		c->at++;
+	} while (depth);
+}
+
+/* Why `o` cannot be taken as one string, or NULL. */
+static const char *string_fault(struct json_object *o)
+{
+	if (!json_object_is_type(o, json_type_string))
+		return "a list may hold strings only";
+	if (strlen(json_object_get_string(o)) != (size_t)json_object_get_string_len(o))
+		return "a string may not hold \\u0000";
+	return NULL;
+}
+
+static const char *join_array(struct json_object *array, char **joined)
+{
+	size_t n = json_object_array_length(array), size = 1;
+	char *end;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *item = json_object_array_get_idx(array, i);
+		const char *fault = string_fault(item);
+
+		if (fault)
+			return fault;
+		if (strchr(json_object_get_string(item), ':'))
+			return "an item of a list may not hold ':', which separates "
+			       "items";
+		size += (size_t)json_object_get_string_len(item) + 1;
+	}
+	end = *joined = malloc(size);
+	if (!end)
+		return "out of memory";
+	*end = '\0';
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			*end++ = ':';
+		end = stpcpy(end,
+			     json_object_get_string(json_object_array_get_idx(array, i)));
+	}
+	return NULL;
+}
+
+/* The value in text[0..len) as one string, or the reason why that cannot be. */
+static const char *plain_value(const char *text, size_t len, char **value)
+{
+	struct json_object *o;
+	const char *fault;
+
+	switch (*text) {
+	case 't':
+	case 'f':
+		*value = strdup(*text == 't' ? "yes" : "no");
+		return *value ? NULL : "out of memory";
+	case 'n':
+		return "null is no value; leave the option out";
+	case '{':
+		return "an object is no value of an option";
+	case '"':
+	case '[':
+		break;
+	default:
+		*value = strndup(text, len);
+		return *value ? NULL : "out of memory";
+	}
+	o = parse_valid(text, len);
+	if (!o)
+		return "out of memory";
+	if (*text == '[') {
+		fault = join_array(o, value);
+	} else {
+		fault = string_fault(o);
+		if (!fault && !(*value = strdup(json_object_get_string(o))))
+			fault = "out of memory";
+	}
+	json_object_put(o);
+	return fault;
+}
+
+struct reader {
+	const char *path;
+	int (*set)(void *ctx, const char *key, const char *value, unsigned line);
+	void *ctx;
+	char **error;
+	struct json_object *seen; /* keys, to notice one that comes twice */
+};
+
+/* One member, `"key": value`; the cursor is left behind it. */
+static int read_member(struct reader *r, struct cursor *c)
+{
+	const char *fault, *text;
+	cleanup_free char *key = NULL;
+	cleanup_free char *value = NULL;
+	unsigned line = c->line;
+	struct json_object *had;
+
+	text = c->at;
+	skip_string(c);
+	fault = plain_value(text, (size_t)(c->at - text), &key);
+	if (fault)
+		return read_failed(r->error, r->path, line, -EINVAL, fault);
+	skip_space(c);
+	c->at++;
+	skip_space(c);
+	text = c->at;
+	skip_value(c);
+	fault = plain_value(text, (size_t)(c->at - text), &value);
+	if (fault)
+		return read_failed(r->error, r->path, line, -EINVAL, fault);
+	if (json_object_object_get_ex(r->seen, key, &had))
+		return read_failed(r->error, r->path, line, -EINVAL,
+				   "this key stands in the file twice");
+	if (json_object_object_add(r->seen, key, NULL) < 0)
+		return read_failed(r->error, r->path, 0, -ENOMEM, "out of memory");
+	return r->set(r->ctx, key, value, line);
+}
+
+static int read_members(struct reader *r, const char *text)
+{
+	struct cursor c = {.at = text, .line = 1};
+	int rc;
+
+	skip_space(&c);
+	c.at++;
+	skip_space(&c);
+	while (*c.at != '}') {
+		rc = read_member(r, &c);
+		if (rc)
+			return rc;
+		skip_space(&c);
+		c.at += *c.at == ',';
+		skip_space(&c);
+	}
+	return 0;
+}
+
+int jsonl_report_read(const char *path,
+		      int (*set)(void *ctx, const char *key, const char *value,
+				 unsigned line),
+		      void *ctx, char **error)
+{
+	struct reader r = {.path = path, .set = set, .ctx = ctx, .error = error};
+	cleanup_free char *text = NULL;
+	struct jsonl_text check;
+	size_t len = 0;
+	int rc;
+
+	*error = NULL;
+	rc = slurp(path, &text, &len, error);
+	if (rc < 0)
+		return rc;
+	rc = jsonl_text_check(text, len, FILE_DEPTH, &check);
+	if (rc > 0) {
+		unsigned line = 1;
+
+		for (size_t i = 0; i < check.offset && i < len; i++)
+			line += text[i] == '\n';
+		return read_failed(error, path, line, -EINVAL,
+				   rc == JSONL_BLANK ? "the file is empty"
+				   : rc == JSONL_INCOMPLETE
+				       ? "the JSON text ends too early"
+				       : jsonl_error_text(rc));
+	}
+	if (check.kind != JSONL_KIND_OBJECT)
+		return read_failed(error, path, 1, -EINVAL,
+				   "the file must hold one JSON object");
+	r.seen = json_object_new_object();
+	if (!r.seen)
+		return read_failed(error, path, 0, -ENOMEM, "out of memory");
+	rc = read_members(&r, text);
+	json_object_put(r.seen);
+	return rc;
+}
+
+/* ---- reading a report back ---- */
+
+struct jsonl_report *jsonl_report_parse(const char *text)
+{
+	size_t len = strnlen(text, TEXT_MAX + 1);
+	struct jsonl_text check;
+
+	while (len && strchr(" \t\r\n", text[len - 1]))
+		len--;
+	if (len > TEXT_MAX || jsonl_text_check(text, len, TEXT_DEPTH, &check) != JSONL_OK)
+		return NULL;
+	/* A report is a container; a bare number would need a byte behind it to end. */
+	if (check.kind != JSONL_KIND_OBJECT && check.kind != JSONL_KIND_ARRAY)
+		return NULL;
+	return (struct jsonl_report *)parse_valid(text, len);
+}
+
+static struct json_object *member(const struct jsonl_report *r, const char *key)
+{
+	struct json_object *o = object_of(r);
+
+	if (!key)
+		return o;
+	if (!json_object_is_type(o, json_type_object) ||
+	    !json_object_object_get_ex(o, key, &o))
+		return NULL;
+	return o;
+}
+
+uint64_t jsonl_report_get_uint(const struct jsonl_report *r, const char *key)
+{
+	struct json_object *o = member(r, key);
+
+	return json_object_is_type(o, json_type_int) ? json_object_get_uint64(o) : 0;
+}
+
+bool jsonl_report_get_bool(const struct jsonl_report *r, const char *key)
+{
+	struct json_object *o = member(r, key);
+
+	return json_object_is_type(o, json_type_boolean) && json_object_get_boolean(o);
+}
+
+const char *jsonl_report_get_string(const struct jsonl_report *r, const char *key)
+{
+	struct json_object *o = member(r, key);
+
+	return json_object_is_type(o, json_type_string) ? json_object_get_string(o)
+							: NULL;
+}
+
+const struct jsonl_report *jsonl_report_get(const struct jsonl_report *r, const char *key)
+{
+	return (const struct jsonl_report *)member(r, key);
+}
+
+const struct jsonl_report *jsonl_report_at(const struct jsonl_report *r, size_t index)
+{
+	struct json_object *o = object_of(r);
+
+	if (!json_object_is_type(o, json_type_array) ||
+	    index >= json_object_array_length(o))
+		return NULL;
+	return (const struct jsonl_report *)json_object_array_get_idx(o, index);
+}
+
+size_t jsonl_report_length(const struct jsonl_report *r)
+{
+	struct json_object *o = object_of(r);
+
+	if (json_object_is_type(o, json_type_array))
+		return json_object_array_length(o);
+	if (json_object_is_type(o, json_type_object))
+		return (size_t)json_object_object_length(o);
+	return 0;
+}

@@ -1,0 +1,73 @@
+# Sourced by quickstart, tests/run and .ci/run: saying what is done, and Debian packages.
+# shellcheck shell=bash
+
+say() {
+	printf '==> %s\n' "$*"
+}
+
+note() {
+	printf '    %s\n' "$*"
+}
+
+fail() {
+	printf '!!! %s\n' "$1" >&2
+	shift
+	for line in "$@"; do
+		printf '    %s\n' "$line" >&2
+	done
+	exit 1
+}
+
+package_installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Prints those of its arguments that are not installed.
+packages_missing() {
+	local package
+	for package in "$@"; do
+		package_installed "$package" || printf '%s\n' "$package"
+	done
+}
+
+# Installs what is missing of its arguments, and nothing else. Says what is missing, and how
+# to get it, where that cannot be done.
+need_packages() {
+	local missing
+	if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+		fail "This is no Debian system: apt-get is missing." \
+			"Install by hand what these Debian packages hold: $*"
+	fi
+	mapfile -t missing < <(packages_missing "$@")
+	if [ "${#missing[@]}" -eq 0 ]; then
+		note "all packages are there"
+		return
+	fi
+	note "missing: ${missing[*]}"
+	[ "$(id -u)" -eq 0 ] ||
+		fail "Only root can install packages." \
+			"sudo apt-get install ${missing[*]}"
+	apt_install "${missing[@]}"
+}
+
+apt_install() {
+	local log
+	log=$(mktemp)
+	if ! { apt_quietly install "$@" || { apt_quietly update && apt_quietly install "$@"; }; } \
+		>"$log" 2>&1 </dev/null; then
+		tail -n 20 "$log" >&2
+		rm -f "$log"
+		fail "apt-get could not install: $*"
+	fi
+	rm -f "$log"
+	note "installed"
+}
+
+apt_quietly() {
+	DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 \
+		-o DPkg::Lock::Timeout=120 --no-install-recommends "$@"
+}
+
+# What building takes; the lists of the tests stand in tests/run.
+# shellcheck disable=SC2034
+BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkgconf libfuse3-dev libjson-c-dev)

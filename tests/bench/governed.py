@@ -1,0 +1,217 @@
+"""What it costs to append safely: governed files against the native file system, with a
+program's own fsync or with the usual recipe of lock, append, sync, unlock."""
+
+import json
+import os
+import subprocess
+
+from rig import median, ratios, spread, table, verdict
+
+RECORD = 300
+# writers, files, least ratio to native, least ratio to the recipe
+CLOSES = [(1, 1, 0.95, None), (4, 1, 1.3, 2.5), (16, 1, 1.2, 3.4), (64, 1, 1.2, 4.0),
+          (16, 16, 1.0, None)]
+TITLE = "Governed files: a safe append"
+
+
+class Counted:
+    """Loads on one directory of a mount, whose records are counted afterwards."""
+
+    def __init__(self, bench, mounted, source):
+        self.bench, self.mounted, self.source = bench, mounted, source
+        self.expected = {}
+
+    def append(self, name, *arguments):
+        path = os.path.join(self.mounted, name)
+        os.makedirs(path, exist_ok=True)
+        result = self.bench.load("append", path, "-s", RECORD, *arguments)
+        self.expected[name] = self.expected.get(name, 0) + result["written"]
+        return result
+
+    def check(self):
+        """Every acknowledged record is there, once: a fast file system that loses some
+        has not been measured but found out."""
+        for name, expected in self.expected.items():
+            path = os.path.join(self.source, name)
+            size = sum(os.path.getsize(os.path.join(path, f)) for f in os.listdir(path))
+            if size != expected * RECORD:
+                raise RuntimeError(f"{path}: {size} bytes, but {expected} records of "
+                                   f"{RECORD} bytes were acknowledged")
+
+
+def closes(bench, counted, null):
+    native = bench.directory("native")
+    rows = []
+    chosen = [(4, 1, 1.3, 2.5)] if bench.options.quick else CLOSES
+    for writers, files, aim_native, aim_recipe in chosen:
+        name = f"close-{writers}-{files}"
+        here = os.path.join(native, name)
+        os.makedirs(here, exist_ok=True)
+        os.makedirs(here + "-recipe", exist_ok=True)
+        load = ["-w", writers, "-f", files]
+        got = bench.rounds({
+            "native": lambda: bench.load("append", here, "-s", RECORD, *load, "-m", "owfc"),
+            "mount": lambda: counted.append(name, *load, "-m", "owc"),
+            "recipe": lambda: bench.load("append", here + "-recipe", "-s", RECORD, *load,
+                                         "-m", "olwfuc"),
+            "null": lambda: bench.load("append", null.path, "-s", RECORD, *load, "-m", "owc"),
+        })
+        speed = {k: [r["per_second"] for r in v] for k, v in got.items()}
+        to_native = median(ratios(got["mount"], got["native"]))
+        to_recipe = median(ratios(got["mount"], got["recipe"]))
+        row = f"{writers} writers, {files} file{'s' * (files > 1)}"
+        bench.add(TITLE, row, rates=speed, ratio=to_native, aim=aim_native,
+                  ratio_recipe=to_recipe, aim_recipe=aim_recipe)
+        rows.append([row, *(f"{median(speed[k]):.0f}" for k in speed),
+                     f"{to_native:.2f} x", f"{aim_native} x", f"{to_recipe:.2f} x",
+                     f"{aim_recipe} x" if aim_recipe else "-",
+                     f"{spread(speed['native']) * 100:.0f} %",
+                     verdict(to_native, aim_native)
+                     or (aim_recipe and verdict(to_recipe, aim_recipe)) or ""])
+    table(f"{TITLE}: open, write, close; durable when close returns (appends a second)",
+          ["", "native", "mount", "recipe", "empty mount", "of native", "aim", "of recipe",
+           "aim", "noise", ""], rows)
+
+
+def own_sync(bench, counted):
+    native = bench.directory("native/sync")
+    got = bench.rounds({
+        "native": lambda: bench.load("append", native, "-s", RECORD, "-w", 16, "-m", "wf"),
+        "mount": lambda: counted.append("sync", "-w", 16, "-m", "wf"),
+    })
+    ratio = median(ratios(got["mount"], got["native"]))
+    speed = {k: [r["per_second"] for r in v] for k, v in got.items()}
+    bench.add(TITLE, "write, fsync by the program, 16 writers", rates=speed, ratio=ratio,
+              aim=0.6)
+    table(f"{TITLE}: write and fsync by the program itself (appends a second)",
+          ["", "native", "mount", "of native", "aim", "noise", ""],
+          [["16 writers, 1 file", f"{median(speed['native']):.0f}",
+            f"{median(speed['mount']):.0f}", f"{ratio:.2f} x", "0.6 x",
+            f"{spread(speed['native']) * 100:.0f} %", verdict(ratio, 0.6)]])
+
+
+def unsynced(bench, counted, null):
+    rows = []
+    for writers in (1,) if bench.options.quick else (1, 4):
+        got = bench.rounds({
+            "null": lambda: bench.load("append", null.path, "-s", RECORD, "-w", writers,
+                                       "-m", "w"),
+            "mount": lambda: counted.append(f"open-{writers}", "-w", writers, "-m", "w"),
+        })
+        ratio = median(ratios(got["mount"], got["null"], "p50_us"))
+        times = {k: [r["p50_us"] for r in v] for k, v in got.items()}
+        aim = 1.15 if writers == 1 else None
+        row = f"{writers} writer{'s' * (writers > 1)}"
+        bench.add(TITLE, f"write, not synced, {row}", p50_us=times, ratio=ratio, aim=aim)
+        rows.append([row, f"{median(times['null']):.1f}", f"{median(times['mount']):.1f}",
+                     f"{ratio:.2f} x", f"{aim} x" if aim else "-",
+                     f"{spread(times['null']) * 100:.0f} %",
+                     verdict(ratio, aim, more_is_better=False)])
+    table(f"{TITLE}: write on an open handle, not synced (microseconds, the middle one)",
+          ["", "empty mount", "mount", "ratio", "aim", "noise", ""], rows)
+
+
+def validation(bench):
+    rounds = str(bench.options.rounds)
+    answer = subprocess.run([bench.programs.path("bench_text"), "--json", "--rounds", rounds],
+                            check=True, capture_output=True, text=True, timeout=300)
+    rows = []
+    for got in json.loads(answer.stdout):
+        rows.append([f"{got['corpus']}, {got['record_bytes']} bytes",
+                     f"{got['vector_gb_s']:.2f}", f"{got['portable_gb_s']:.2f}",
+                     f"{got['json_c_gb_s']:.3f}", f"{got['vector_over_json_c']:.1f} x",
+                     "14 x, 1.5 GB/s", verdict(got["vector_over_json_c"], 14)
+                     or verdict(got["vector_gb_s"], 1.5)])
+        bench.add("Validation", **{"row": got["corpus"], **got})
+    table("Validation of records, one core (GB/s)",
+          ["records", "jsonlfs", "without vectors", "json-c", "of json-c", "aim", ""], rows)
+
+
+def write_log(path, size):
+    """A log of about this size, made outside the mount."""
+    line = json.dumps({"seq": 0, "text": "x" * (600 - 24)}).encode() + b"\n"
+    block = line * 2048
+    with open(path, "wb") as file:
+        while file.tell() < size:
+            file.write(block)
+
+
+def reading(bench, mount, source):
+    size = bench.options.read_size
+    path = os.path.join(source, "read.jsonl")
+    write_log(path, size)
+    through = os.path.join(mount.path, "read.jsonl")
+    load = ["-b", 131072]
+    bench.load("read", path, *load, seconds=0.2)
+    got = bench.rounds({
+        "native": lambda: bench.load("read", path, *load),
+        "mount": lambda: bench.load("read", through, *load),
+    })
+    ratio = median(ratios(got["mount"], got["native"], "bytes_per_second"))
+    speed = {k: [r["bytes_per_second"] / 1e9 for r in v] for k, v in got.items()}
+    row = f"{size >> 20} MiB, reads of 128 KiB"
+    bench.add(TITLE, "sequential read, " + row, gigabytes=speed, ratio=ratio, aim=0.5)
+    table("Governed files: reading a log from front to back, cached (GB/s)",
+          ["", "native", "mount", "of native", "aim", "noise", ""],
+          [[row, f"{median(speed['native']):.2f}", f"{median(speed['mount']):.2f}",
+            f"{ratio:.2f} x", "0.5 x", f"{spread(speed['native']) * 100:.0f} %",
+            verdict(ratio, 0.5)]])
+
+
+def grown(path, size):
+    """A log that is nearly all hole: only its length and its end are real."""
+    os.makedirs(path)
+    with open(os.path.join(path, "log0.jsonl"), "wb") as file:
+        file.seek(size - 9)
+        file.write(b'\n{"a":1}\n')
+
+
+def growth(bench, mount, source):
+    """The same append to a small and to a large log, with few and with many handles."""
+    sizes = [1 << 20, bench.options.grow_size]
+    handles = [1, 100] if bench.options.quick else [1, 100, 1000]
+    contenders, rows = {}, []
+
+    def one(name, *arguments):
+        return lambda: bench.load("append", os.path.join(mount.path, name), "-s", RECORD,
+                                  *arguments)
+    for size in sizes:
+        grown(os.path.join(source, f"grown-{size}"), size)
+        contenders[f"open handle, {size >> 20} MiB"] = one(f"grown-{size}", "-m", "w")
+    for size in sizes:
+        grown(os.path.join(source, f"grown-close-{size}"), size)
+        contenders[f"open, write, close, {size >> 20} MiB"] = \
+            one(f"grown-close-{size}", "-m", "owc")
+    for count in handles:
+        os.makedirs(os.path.join(source, f"handles-{count}"))
+        contenders[f"{count} handle{'s' * (count > 1)} in turn"] = \
+            one(f"handles-{count}", "-m", "w", "-n", count)
+    got = bench.rounds(contenders)
+    first = None
+    for name, results in got.items():
+        if name.endswith(" 1 MiB") or name == "1 handle in turn":
+            first = results
+        ratio = median(ratios(results, first, "p50_us"))
+        times = [r["p50_us"] for r in results]
+        bench.add("Growth", name, p50_us=times, ratio=ratio, aim=1.1)
+        rows.append([name, f"{median(times):.1f}",
+                     "1" if results is first else f"{ratio:.2f} x", "1.1 x",
+                     f"{spread(times) * 100:.0f} %",
+                     verdict(ratio, 1.1, more_is_better=False)])
+    table("Governed files: an append as the file and the number of handles grow "
+          "(microseconds, the middle one)",
+          ["", "time", "of the first", "aim", "noise", ""], rows)
+
+
+def run(bench):
+    source = bench.directory("vault")
+    validation(bench)
+    with bench.jsonlfs(source, bench.directory("mnt"), *bench.options.arguments) as mount, \
+            bench.nullfs(bench.directory("null")) as null:
+        counted = Counted(bench, mount.path, source)
+        closes(bench, counted, null)
+        own_sync(bench, counted)
+        unsynced(bench, counted, null)
+        counted.check()
+        reading(bench, mount, source)
+        growth(bench, mount, source)

@@ -1,0 +1,783 @@
+"""The same operations on two directories, one bare and one behind a mount: what each call
+answered, and what the trees look like afterwards, must be equal.
+
+A side is a directory with a few forked workers in it, one per user; a worker keeps its own
+open files, umask and current directory. Operations are tuples (user, name, arguments ...)
+of plain values, so that a sequence can be printed, replayed and made smaller."""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import pickle
+import random
+import signal
+import stat
+import struct
+
+import util
+
+# Made-up users: (uid, gid, supplementary groups).
+USERS = {
+    "root": (0, 0, []),
+    "ada": (12001, 12001, [12100]),
+    "ben": (12002, 12002, [12100, 12200]),
+    "cyd": (12003, 12003, []),
+}
+GROUPS = [0, 12001, 12002, 12003, 12100, 12200]
+# Explicit times lie long before anything that a clock gives.
+OLD = 1_500_000_000 * 10**9
+SLOTS = 6
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name, *args):
+    got = getattr(_libc, name)(*args)
+    if got == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return got
+
+
+def acl(*entries):
+    """The bytes of a POSIX ACL: (tag, permissions[, id]) each."""
+    out = struct.pack("<I", 2)
+    for tag, perm, *who in entries:
+        out += struct.pack("<HHI", tag, perm, who[0] if who else 0xFFFFFFFF)
+    return out
+
+
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
+
+
+# ---- the worker's side ----
+
+
+def clock_of(ns):
+    """Times that were set are exact; those that a clock gave are only "now"."""
+    return ns if ns < OLD + 10**18 // 10 else "now"
+
+
+def told(st):
+    kind = stat.S_IFMT(st.st_mode)
+    return (
+        oct(st.st_mode),
+        st.st_uid,
+        st.st_gid,
+        None if kind == stat.S_IFDIR else st.st_size,
+        st.st_nlink,
+        st.st_rdev,
+        clock_of(st.st_mtime_ns),
+    )
+
+
+class Worker:
+    def __init__(self):
+        self.fds = {}
+
+    def fd(self, slot):
+        if slot not in self.fds:
+            raise OSError(errno.EBADF, "no such slot")
+        return self.fds[slot]
+
+    def put(self, slot, fd):
+        if slot in self.fds:
+            os.close(self.fds.pop(slot))
+        self.fds[slot] = fd
+        return "open"
+
+    # by descriptor
+
+    def open(self, slot, path, flags, mode):
+        # The mount is nodev: no device can be opened in it.
+        try:
+            kind = stat.S_IFMT(os.stat(path).st_mode)
+        except OSError:
+            kind = 0
+        if kind in (stat.S_IFCHR, stat.S_IFBLK):
+            return "device"
+        return self.put(slot, os.open(path, flags, mode))
+
+    def close(self, slot):
+        os.close(self.fds.pop(slot) if slot in self.fds else 9999)
+
+    def read(self, slot, n):
+        return hash_of(os.read(self.fd(slot), n))
+
+    def write(self, slot, seed, n):
+        return os.write(self.fd(slot), data_of(seed, n))
+
+    def pread(self, slot, n, off):
+        return hash_of(os.pread(self.fd(slot), n, off))
+
+    def pwrite(self, slot, seed, n, off):
+        return os.pwrite(self.fd(slot), data_of(seed, n), off)
+
+    def lseek(self, slot, off, whence):
+        # Positions of directories are the kernel's own matter but for their beginning.
+        if stat.S_ISDIR(os.fstat(self.fd(slot)).st_mode) and (off or whence):
+            return "directory"
+        return os.lseek(self.fd(slot), off, whence)
+
+    def ftruncate(self, slot, n):
+        os.ftruncate(self.fd(slot), n)
+
+    def fallocate(self, slot, mode, off, n):
+        _call("fallocate", self.fd(slot), mode, ctypes.c_long(off), ctypes.c_long(n))
+
+    def fstat(self, slot):
+        return told(os.fstat(self.fd(slot)))
+
+    def fchmod(self, slot, mode):
+        os.fchmod(self.fd(slot), mode)
+
+    def fchown(self, slot, uid, gid):
+        os.fchown(self.fd(slot), uid, gid)
+
+    def fsync(self, slot):
+        os.fsync(self.fd(slot))
+
+    def fdatasync(self, slot):
+        os.fdatasync(self.fd(slot))
+
+    def futimens(self, slot, a, m):
+        _call("futimens", self.fd(slot), times_of(a, m))
+
+    def copy_file_range(self, a, off_a, b, off_b, n):
+        return os.copy_file_range(self.fd(a), self.fd(b), n, off_a, off_b)
+
+    def sendfile(self, a, b, off, n):
+        return os.sendfile(self.fd(b), self.fd(a), off, n)
+
+    def setfl(self, slot, flags):
+        fcntl.fcntl(self.fd(slot), fcntl.F_SETFL, flags)
+
+    def flock(self, slot, how):
+        fcntl.flock(self.fd(slot), how | fcntl.LOCK_NB)
+
+    def lockf(self, slot, how, start, n):
+        fcntl.lockf(self.fd(slot), how | fcntl.LOCK_NB, n, start)
+
+    def mmap_write(self, slot, seed, n, off):
+        size = os.fstat(self.fd(slot)).st_size
+        if size == 0:
+            raise OSError(errno.EINVAL, "empty")
+        with mmap.mmap(self.fd(slot), size, mmap.MAP_SHARED) as m:
+            end = min(size, off + n)
+            if off < end:
+                m[off:end] = data_of(seed, end - off)
+            m.flush()
+        return size
+
+    def mmap_read(self, slot, private):
+        size = os.fstat(self.fd(slot)).st_size
+        if size == 0:
+            raise OSError(errno.EINVAL, "empty")
+        how = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+        with mmap.mmap(self.fd(slot), size, how, mmap.PROT_READ) as m:
+            return hash_of(m[:])
+
+    def link_fd(self, slot, path):
+        util.link_fd(self.fd(slot), path)
+
+    def getflags(self, slot):
+        return util.getflags(self.fd(slot)) & ~0x80000  # extents: ext4's own matter
+
+    def setflags(self, slot, flags):
+        util.setflags(self.fd(slot), flags | (util.getflags(self.fd(slot)) & 0x80000))
+
+    def fdopendir(self, slot):
+        return sorted(os.listdir(self.fd(slot)))
+
+    # by path
+
+    def stat(self, path):
+        return told(os.stat(path))
+
+    def lstat(self, path):
+        return told(os.lstat(path))
+
+    def access(self, path, mode):
+        _call("access", os.fsencode(path), mode)
+
+    def listdir(self, path):
+        return sorted(os.listdir(path))
+
+    def chdir(self, path):
+        here = os.open(".", os.O_PATH)
+        try:
+            os.chdir(path)
+            os.fchdir(here)
+        finally:
+            os.close(here)
+
+    def mkdir(self, path, mode):
+        os.mkdir(path, mode)
+
+    def rmdir(self, path):
+        os.rmdir(path)
+
+    def unlink(self, path):
+        os.unlink(path)
+
+    def rename(self, a, b, flags):
+        util.renameat2(a, b, flags)
+
+    def link(self, a, b):
+        os.link(a, b, follow_symlinks=False)
+
+    def symlink(self, target, path):
+        os.symlink(target, path)
+
+    def readlink(self, path):
+        return os.readlink(path)
+
+    def mknod(self, path, mode, device):
+        os.mknod(path, mode, device)
+
+    def chmod(self, path, mode):
+        os.chmod(path, mode)
+
+    def chown(self, path, uid, gid):
+        os.chown(path, uid, gid)
+
+    def lchown(self, path, uid, gid):
+        os.lchown(path, uid, gid)
+
+    def truncate(self, path, n):
+        os.truncate(path, n)
+
+    def utimens(self, path, a, m, follow):
+        _call(
+            "utimensat", util.AT_FDCWD, os.fsencode(path), times_of(a, m),
+            0 if follow else 0x100,
+        )
+
+    def setxattr(self, path, name, value, flags, follow):
+        os.setxattr(path, name, value, flags, follow_symlinks=follow)
+
+    def getxattr(self, path, name, follow):
+        return os.getxattr(path, name, follow_symlinks=follow)
+
+    def listxattr(self, path, follow):
+        return sorted(os.listxattr(path, follow_symlinks=follow))
+
+    def removexattr(self, path, name, follow):
+        os.removexattr(path, name, follow_symlinks=follow)
+
+    def umask(self, mask):
+        os.umask(mask)
+
+    def statvfs(self, path):
+        st = os.statvfs(path)
+        return (st.f_bsize, st.f_frsize, st.f_blocks, st.f_files, st.f_namemax)
+
+
+class Timespec(ctypes.Structure):
+    _fields_ = [("sec", ctypes.c_long), ("nsec", ctypes.c_long)]
+
+
+def times_of(a, m):
+    def one(t):
+        if t == "now":
+            return Timespec(0, 0x3FFFFFFF)
+        if t == "omit":
+            return Timespec(0, 0x3FFFFFFE)
+        return Timespec(t // 10**9, t % 10**9)
+
+    return (Timespec * 2)(one(a), one(m))
+
+
+def data_of(seed, n):
+    return (random.Random(seed).randbytes(64) * (n // 64 + 1))[:n]
+
+
+def hash_of(data):
+    return len(data), hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+def _serve(r, w, root, user):
+    uid, gid, groups = USERS[user]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    os.chdir(root)
+    os.umask(0o022)
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+    worker = Worker()
+    source = os.fdopen(r, "rb")
+    sink = os.fdopen(w, "wb")
+    while True:
+        try:
+            name, args = pickle.load(source)
+        except EOFError:
+            os._exit(0)
+        try:
+            answer = getattr(worker, name)(*args)
+        except OSError as e:
+            answer = errno.errorcode.get(e.errno, e.errno)
+        except (ValueError, TypeError, OverflowError, IndexError) as e:
+            answer = f"{type(e).__name__}: {e}"
+        pickle.dump(answer, sink)
+        sink.flush()
+
+
+class Side:
+    """A directory with one worker per user in it."""
+
+    def __init__(self, root, users=USERS):
+        self.root = os.fspath(root)
+        self.workers = {}
+        for user in users:
+            ask_r, ask_w = os.pipe()
+            tell_r, tell_w = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    keep = sorted((ask_r, tell_w))
+                    os.closerange(3, keep[0])
+                    os.closerange(keep[0] + 1, keep[1])
+                    os.closerange(keep[1] + 1, 4096)
+                    _serve(ask_r, tell_w, self.root, user)
+                finally:
+                    os._exit(1)
+            os.close(ask_r)
+            os.close(tell_w)
+            self.workers[user] = (pid, os.fdopen(ask_w, "wb"), os.fdopen(tell_r, "rb"))
+
+    def do(self, user, name, *args):
+        _, ask, tell = self.workers[user]
+        pickle.dump((name, args), ask)
+        ask.flush()
+        return pickle.load(tell)
+
+    def close(self):
+        for pid, ask, tell in self.workers.values():
+            ask.close()
+            tell.close()
+            os.waitpid(pid, 0)
+        self.workers = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def tree(root):
+    """Everything about every file below root that must be equal on both sides."""
+    out, links = {}, {}
+    root = os.fspath(root)
+
+    def visit(path, name):
+        st = os.lstat(path)
+        entry = [told(st)]
+        if stat.S_ISREG(st.st_mode):
+            links.setdefault((st.st_dev, st.st_ino), []).append(name)
+            with open(path, "rb") as f:
+                entry.append(hash_of(f.read()))
+        elif stat.S_ISLNK(st.st_mode):
+            entry.append(os.readlink(path))
+        attributes = {}
+        for key in os.listxattr(path, follow_symlinks=False):
+            attributes[key] = os.getxattr(path, key, follow_symlinks=False)
+        entry.append(attributes)
+        out[name] = entry
+        if stat.S_ISDIR(st.st_mode):
+            for child in sorted(os.listdir(path)):
+                if child != ".jsonlfs" or name:
+                    visit(os.path.join(path, child), os.path.join(name, child))
+
+    visit(root, "")
+    out["(hard links)"] = sorted(sorted(x) for x in links.values() if len(x) > 1)
+    out[""][0] = out[""][0][:4] + out[""][0][5:]  # links of the top: .jsonlfs counts
+    return out
+
+
+# ---- random operations ----
+
+LONG = "n" * 255
+NAMES = ["a", "b", "c", "d", "é\udcff", LONG]
+DIRS = ["", "p", "q", "p/r", "q/s", "p/r/t"]
+O = os  # noqa: E741
+MODES = [0o644, 0o600, 0o666, 0o755, 0o777, 0o4755, 0o2755, 0o6711, 0o1777, 0o2775, 0, 0o444]
+XATTRS = ["user.one", "user.two", "trusted.t", "security.x", "user." + "x" * 250, "nosuch.x"]
+ACLS = [
+    acl((USER_OBJ, 6), (GROUP_OBJ, 4), (OTHER, 4)),
+    acl((USER_OBJ, 7), (USER, 7, 12001), (GROUP_OBJ, 5), (MASK, 7), (OTHER, 0)),
+    acl((USER_OBJ, 6), (GROUP_OBJ, 0), (GROUP, 6, 12100), (MASK, 6), (OTHER, 0)),
+    acl((USER_OBJ, 6), (USER, 6, 12003), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 4)),
+    acl((USER_OBJ, 7), (USER, 7, 12002), (USER, 5, 12003), (GROUP_OBJ, 7), (MASK, 5), (OTHER, 1)),
+    b"rubbish",
+]
+SIZES = [0, 1, 5, 4095, 4096, 4097, 70000, 200000]
+OFFSETS = [0, 1, 100, 4096, 65536, 200000, 1 << 20]
+
+
+class Random:
+    """Draws operations; weights favour what leaves something to work on."""
+
+    def __init__(self, seed, tmpfile):
+        self.r = random.Random(seed)
+        self.tmpfile = tmpfile
+        self.who = "root"  # whose turn it is
+        self.open = {user: set() for user in USERS}
+        self.exist = set()
+        self.kinds = [
+            (k[3:], getattr(self, k), w)
+            for k, w in self.WEIGHTS.items()
+            if k != "op_tmpfile" or tmpfile
+        ]
+
+    def note(self, op, answer):
+        """What became of an operation: the next ones shall mostly find something."""
+        user, name, *args = op
+        if isinstance(answer, str) and answer[0] == "E":
+            return
+        if name == "open":
+            self.open[user].add(args[0])
+            self.exist.add(args[1])
+        elif name == "close":
+            self.open[user].discard(args[0])
+        elif name in ("mkdir", "mknod"):
+            self.exist.add(args[0])
+        elif name in ("link", "symlink", "link_fd", "rename"):
+            self.exist.add(args[1])
+        if name in ("unlink", "rmdir", "rename"):
+            self.exist.discard(args[0])
+
+    def path(self, new=False):
+        r = self.r
+        if not new and self.exist and r.random() < 0.65:
+            return r.choice(sorted(self.exist))
+        if r.random() < 0.3:
+            return r.choice(DIRS[1:])
+        folder = r.choice(DIRS)
+        name = r.choice(NAMES)
+        path = os.path.join(folder, name)
+        x = r.random()
+        if x < 0.02:
+            return path + "/"
+        if x < 0.03:
+            return path + "/x"
+        if x < 0.04:
+            return os.path.join(folder, "..", name)
+        if x < 0.05:
+            return os.path.join(folder, LONG + "n")
+        if x < 0.06:
+            return os.path.join(folder, ".")
+        return path
+
+    def user(self):
+        return self.r.choice(["root", "ada", "ada", "ben", "ben", "cyd"])
+
+    def slot(self, new=False):
+        ours = self.open[self.who]
+        if ours and not new and self.r.random() < 0.95:
+            return self.r.choice(sorted(ours))
+        return self.r.randrange(SLOTS)
+
+    def draw(self):
+        _, make, _ = self.r.choices(self.kinds, [w for _, _, w in self.kinds])[0]
+        self.who = self.user()
+        return (self.who, *make())
+
+    def op_open(self):
+        r = self.r
+        flags = r.choice([O.O_RDONLY, O.O_WRONLY, O.O_RDWR, O.O_RDWR])
+        for flag, odds in (
+            (O.O_CREAT, 0.6), (O.O_EXCL, 0.15), (O.O_TRUNC, 0.15), (O.O_APPEND, 0.25),
+            (O.O_NOFOLLOW, 0.1), (O.O_DIRECTORY, 0.05), (O.O_SYNC, 0.03),
+            (O.O_NOATIME, 0.05), (O.O_PATH, 0.02), (O.O_NONBLOCK, 1),
+        ):
+            if r.random() < odds:
+                flags |= flag
+        return "open", self.slot(True), self.path(r.random() < 0.5), flags, r.choice(MODES)
+
+    def op_tmpfile(self):
+        flags = self.r.choice([O.O_WRONLY, O.O_RDWR, O.O_RDWR, O.O_RDWR | O.O_EXCL])
+        where = self.r.choice([x or "." for x in DIRS])
+        return "open", self.slot(True), where, flags | O.O_TMPFILE, self.r.choice(MODES)
+
+    def op_close(self):
+        return "close", self.slot()
+
+    def op_read(self):
+        return "read", self.slot(), self.r.choice(SIZES)
+
+    def op_write(self):
+        return "write", self.slot(), self.r.randrange(99), self.r.choice(SIZES)
+
+    def op_pread(self):
+        return "pread", self.slot(), self.r.choice(SIZES), self.r.choice(OFFSETS)
+
+    def op_pwrite(self):
+        return ("pwrite", self.slot(), self.r.randrange(99), self.r.choice(SIZES),
+                self.r.choice(OFFSETS))
+
+    def op_lseek(self):
+        return ("lseek", self.slot(), self.r.choice([*OFFSETS, -1]),
+                self.r.choice([0, 1, 2, os.SEEK_DATA, os.SEEK_HOLE, os.SEEK_DATA, 17]))
+
+    def op_ftruncate(self):
+        return "ftruncate", self.slot(), self.r.choice([*SIZES, -1])
+
+    def op_fallocate(self):
+        # Not COLLAPSE and INSERT: the kernel's FUSE has none.
+        mode = self.r.choice([0, 1, 3, 3, 0x10, 0x11, 2, 0x80])
+        return "fallocate", self.slot(), mode, self.r.choice(OFFSETS), self.r.choice(SIZES)
+
+    def op_fstat(self):
+        return "fstat", self.slot()
+
+    def op_fchmod(self):
+        return "fchmod", self.slot(), self.r.choice(MODES)
+
+    def op_fchown(self):
+        return "fchown", self.slot(), self.r.choice([-1, 0, 12001, 12002]), self.r.choice(
+            [-1, *GROUPS])
+
+    def op_fsync(self):
+        return self.r.choice(["fsync", "fdatasync"]), self.slot()
+
+    def times(self):
+        return self.r.choice(["now", "omit", OLD, OLD + 123_456_789, OLD + 10**15 + 1])
+
+    def op_futimens(self):
+        return "futimens", self.slot(), self.times(), self.times()
+
+    def op_copy_file_range(self):
+        return ("copy_file_range", self.slot(), self.r.choice(OFFSETS), self.slot(),
+                self.r.choice(OFFSETS), self.r.choice(SIZES))
+
+    def op_sendfile(self):
+        return "sendfile", self.slot(), self.slot(), self.r.choice(OFFSETS), 5000
+
+    def op_setfl(self):
+        return "setfl", self.slot(), self.r.choice([0, O.O_APPEND, O.O_NOATIME])
+
+    def op_flock(self):
+        return "flock", self.slot(), self.r.choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN])
+
+    def op_lockf(self):
+        return ("lockf", self.slot(),
+                self.r.choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN]),
+                self.r.choice([0, 10, 100]), self.r.choice([0, 10, 1000]))
+
+    def op_mmap_write(self):
+        return ("mmap_write", self.slot(), self.r.randrange(99), self.r.choice(SIZES),
+                self.r.choice(OFFSETS))
+
+    def op_mmap_read(self):
+        return "mmap_read", self.slot(), self.r.random() < 0.5
+
+    def op_link_fd(self):
+        return "link_fd", self.slot(), self.path(True)
+
+    def op_getflags(self):
+        return "getflags", self.slot()
+
+    def op_setflags(self):
+        return "setflags", self.slot(), self.r.choice([0, 0x40, 0x80, 0xC0])
+
+    def op_fdopendir(self):
+        return "fdopendir", self.slot()
+
+    def op_stat(self):
+        return self.r.choice(["stat", "lstat", "lstat"]), self.path()
+
+    def op_access(self):
+        return "access", self.path(), self.r.randrange(8)
+
+    def op_listdir(self):
+        return "listdir", self.r.choice([x or "." for x in DIRS] + [self.path()])
+
+    def op_chdir(self):
+        return "chdir", self.path()
+
+    def op_mkdir(self):
+        path = self.r.choice(DIRS[1:]) if self.r.random() < 0.6 else self.path(True)
+        return "mkdir", path, self.r.choice([0o777, 0o755, 0o2775, 0o1777, 0o700])
+
+    def op_rmdir(self):
+        return "rmdir", self.path()
+
+    def op_unlink(self):
+        return "unlink", self.path()
+
+    def op_rename(self):
+        return "rename", self.path(), self.path(self.r.random() < 0.6), self.r.choice([0, 0, 0, 1, 2, 3])
+
+    def op_link(self):
+        return "link", self.path(), self.path(self.r.random() < 0.8)
+
+    def op_symlink(self):
+        target = self.r.choice([self.path(), "a", "../b", "/nonexistent/x", "x" * 300, "p", "."])
+        return "symlink", target, self.path(True)
+
+    def op_readlink(self):
+        return "readlink", self.path()
+
+    def op_mknod(self):
+        mode, device = self.r.choice([
+            (stat.S_IFIFO, 0), (stat.S_IFSOCK, 0), (stat.S_IFREG, 0),
+            (stat.S_IFCHR, os.makedev(1, 3)), (stat.S_IFBLK, os.makedev(7, 200)),
+        ])
+        return "mknod", self.path(True), mode | self.r.choice(MODES), device
+
+    def op_chmod(self):
+        return "chmod", self.path(), self.r.choice(MODES)
+
+    def op_chown(self):
+        return (self.r.choice(["chown", "lchown"]), self.path(),
+                self.r.choice([-1, 0, 12001, 12002, 12003]), self.r.choice([-1, *GROUPS]))
+
+    def op_truncate(self):
+        return "truncate", self.path(), self.r.choice([*SIZES, -1])
+
+    def op_utimens(self):
+        return "utimens", self.path(), self.times(), self.times(), self.r.random() < 0.7
+
+    def op_setxattr(self):
+        r = self.r
+        if r.random() < 0.4:
+            name = r.choice(["system.posix_acl_access", "system.posix_acl_default"])
+            return "setxattr", self.path(), name, r.choice(ACLS), 0, True
+        value = b"v" * r.choice([0, 1, 10, 300, 70000])
+        return ("setxattr", self.path(), r.choice(XATTRS), value, r.choice([0, 0, 1, 2]),
+                r.random() < 0.8)
+
+    def op_getxattr(self):
+        name = self.r.choice(XATTRS + ["system.posix_acl_access", "system.posix_acl_default"])
+        return "getxattr", self.path(), name, self.r.random() < 0.8
+
+    def op_listxattr(self):
+        return "listxattr", self.path(), self.r.random() < 0.8
+
+    def op_removexattr(self):
+        name = self.r.choice(XATTRS + ["system.posix_acl_access", "system.posix_acl_default"])
+        return "removexattr", self.path(), name, self.r.random() < 0.8
+
+    def op_umask(self):
+        return "umask", self.r.choice([0, 0o022, 0o077, 0o027])
+
+    def op_statvfs(self):
+        return "statvfs", self.path()
+
+    WEIGHTS = {
+        "op_open": 18, "op_tmpfile": 2, "op_close": 3, "op_read": 4, "op_write": 8,
+        "op_pread": 3, "op_pwrite": 4, "op_lseek": 4, "op_ftruncate": 3,
+        "op_fallocate": 3, "op_fstat": 4, "op_fchmod": 2, "op_fchown": 2, "op_fsync": 1,
+        "op_futimens": 1, "op_copy_file_range": 3, "op_sendfile": 1, "op_setfl": 1,
+        "op_flock": 2, "op_lockf": 2, "op_mmap_write": 3, "op_mmap_read": 3,
+        "op_link_fd": 1, "op_getflags": 1, "op_setflags": 1, "op_fdopendir": 1,
+        "op_stat": 5, "op_access": 2, "op_listdir": 3, "op_chdir": 1, "op_mkdir": 8,
+        "op_rmdir": 2, "op_unlink": 3, "op_rename": 6, "op_link": 3, "op_symlink": 3,
+        "op_readlink": 1, "op_mknod": 2, "op_chmod": 6, "op_chown": 5, "op_truncate": 3,
+        "op_utimens": 3, "op_setxattr": 5, "op_getxattr": 2, "op_listxattr": 2,
+        "op_removexattr": 2, "op_umask": 1, "op_statvfs": 1,
+    }
+
+
+# ---- comparing ----
+
+
+class Difference(AssertionError):
+    def __init__(self, done, what):
+        super().__init__(what)
+        self.done = done
+
+
+def describe(op):
+    user, name, *args = op
+    return f"({', '.join(map(repr, (user, name, *args)))})"
+
+
+class Pair:
+    """The two sides, step by step. `backing` is the mounted side's bare directory."""
+
+    def __init__(self, bare, mounted, backing):
+        self.bare, self.mounted = Side(bare), Side(mounted)
+        self.backing = backing
+        self.done = []
+        self.seen = {}
+
+    def close(self):
+        self.bare.close()
+        self.mounted.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def step(self, op):
+        self.done.append(op)
+        want, got = self.bare.do(*op), self.mounted.do(*op)
+        label = want if isinstance(want, str) and want[0] == "E" else "ok"
+        self.seen[(op[1], label)] = self.seen.get((op[1], label), 0) + 1
+        if want != got:
+            raise Difference(
+                self.done,
+                f"{describe(op)}\n  bare:    {want!r}\n  mounted: {got!r}",
+            )
+        return want
+
+    def compare_trees(self):
+        want = tree(self.bare.root)
+        for name, where in (("mounted", self.mounted.root), ("backing", self.backing)):
+            got = tree(where)
+            if got != want:
+                keys = [k for k in {**want, **got} if want.get(k) != got.get(k)]
+                text = "\n".join(
+                    f"  {k!r}\n    bare: {want.get(k)!r}\n    {name}: {got.get(k)!r}"
+                    for k in sorted(keys)[:5]
+                )
+                raise Difference(self.done, f"trees differ ({name}):\n{text}")
+
+
+def replay(make_pair, ops):
+    """The text of the difference that these operations show, or None."""
+    with make_pair() as pair:
+        try:
+            for op in ops:
+                pair.step(op)
+            pair.compare_trees()
+        except Difference as e:
+            return str(e)
+    return None
+
+
+def shrink(make_pair, ops, seconds=20):
+    """A shorter sequence that still shows a difference."""
+    import time
+
+    end = time.monotonic() + seconds
+    size = max(1, len(ops) // 2)
+    while size >= 1 and time.monotonic() < end:
+        at, changed = 0, False
+        while at < len(ops) and time.monotonic() < end:
+            fewer = ops[:at] + ops[at + size:]
+            if fewer and replay(make_pair, fewer):
+                ops, changed = fewer, True
+            else:
+                at += size
+        if not changed or size > 1:
+            size = size // 2 if size > 1 else (1 if changed else 0)
+    return ops
+
+
+def table(seen):
+    """Operation by answer: how often each was seen."""
+    by_op = {}
+    for (op, answer), n in seen.items():
+        by_op.setdefault(op, {})[answer] = n
+    for op in sorted(by_op):
+        cells = " ".join(f"{a}:{n}" for a, n in sorted(by_op[op].items()))
+        print(f"  {op:16} {cells}")

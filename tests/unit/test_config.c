@@ -1,0 +1,408 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "config.h"
+
+static struct jsonl_config config;
+static char *error;
+
+static int set(const char *key, const char *value)
+{
+	free(error);
+	error = NULL;
+	return jsonl_config_set(&config, key, value, &error);
+}
+
+static bool said(const char *what)
+{
+	return error && strstr(error, what);
+}
+
+#define CHECK_SAID(what) CHECK(said(what), "%s", error ? error : "(no message)")
+
+static void fresh(void)
+{
+	jsonl_config_deinit(&config);
+	if (jsonl_config_init(&config))
+		abort();
+}
+
+static void test_defaults(void)
+{
+	fresh();
+	CHECK(strcmp(config.match, "*.jsonl") == 0);
+	CHECK(strcmp(config.exclude, "") == 0 && strcmp(config.generations, "") == 0);
+	CHECK(!config.state && !config.fsname);
+	CHECK(config.onbad == JSONL_ONBAD_REFUSE);
+	CHECK(config.oversize == JSONL_OVERSIZE_WARN);
+	CHECK(config.blank == JSONL_BLANK_DROP && config.value == JSONL_VALUE_ANY);
+	CHECK(config.sync == JSONL_SYNC_CLOSE && config.unlink == JSONL_UNLINK_ARCHIVE);
+	CHECK(config.append == JSONL_APPEND_POLICED);
+	CHECK(config.rewrite == JSONL_REWRITE_DENY && config.commit == JSONL_COMMIT_LINE);
+	CHECK(config.maxdepth == 128 && config.pipebuf == 4096);
+	CHECK(config.maxrecord == 16U << 20 && config.pending_max == 1U << 30);
+	CHECK(config.archive_max == 1U << 30 && config.quarantine_max == 256U << 20);
+	CHECK(config.locktimeout_ms == 5000);
+	CHECK(config.attr_timeout == 1.0 && config.entry_timeout == 1.0);
+	CHECK(config.max_threads >= 2);
+	CHECK(config.passthrough && config.xattr && !config.readonly);
+	CHECK(!config.allow_other && !config.noallow_other && !config.allow_root);
+	CHECK(config.default_permissions);
+	CHECK(jsonl_config_check(&config, &error) == 0 && !error);
+}
+
+/* Every value of every choice, in the order of the enums. */
+static void test_choices(void)
+{
+	static const struct {
+		const char *name, *values[4];
+		size_t at;
+	} choices[] = {
+	    {"onbad", {"refuse", "quarantine"}, offsetof(struct jsonl_config, onbad)},
+	    {"oversize",
+	     {"warn", "reject", "allow"},
+	     offsetof(struct jsonl_config, oversize)},
+	    {"blank", {"drop", "keep"}, offsetof(struct jsonl_config, blank)},
+	    {"value",
+	     {"any", "container", "object"},
+	     offsetof(struct jsonl_config, value)},
+	    {"sync", {"close", "write", "none"}, offsetof(struct jsonl_config, sync)},
+	    {"unlink",
+	     {"archive", "deny", "allow"},
+	     offsetof(struct jsonl_config, unlink)},
+	    {"append", {"policed", "strict"}, offsetof(struct jsonl_config, append)},
+	};
+
+	fresh();
+	for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+		const int *field = (const int *)((char *)&config + choices[i].at);
+		int kept;
+
+		for (int k = 0; choices[i].values[k]; k++) {
+			CHECK(set(choices[i].name, choices[i].values[k]) == 0);
+			CHECK(*field == k, "%s=%s", choices[i].name,
+			      choices[i].values[k]);
+		}
+		kept = *field;
+		CHECK(set(choices[i].name, "sometimes") == -EINVAL);
+		CHECK(*field == kept);
+		for (int k = 0; choices[i].values[k]; k++)
+			CHECK_SAID(choices[i].values[k]);
+		CHECK(set(choices[i].name, "") == -EINVAL);
+		CHECK(set(choices[i].name, NULL) == -EINVAL);
+	}
+}
+
+static void test_not_available(void)
+{
+	static const char *const later[][2] = {
+	    {"rewrite", "extend"}, {"rewrite", "archive"}, {"commit", "close"}};
+
+	fresh();
+	for (size_t i = 0; i < 3; i++) {
+		CHECK(set(later[i][0], later[i][1]) == -EINVAL);
+		CHECK_SAID("not available");
+	}
+	CHECK(set("rewrite", "deny") == 0 && set("commit", "line") == 0);
+	CHECK(set("rewrite", "maybe") == -EINVAL);
+	CHECK(!said("not available") && said("deny"), "%s", error ? error : "");
+	CHECK(config.rewrite == JSONL_REWRITE_DENY && config.commit == JSONL_COMMIT_LINE);
+}
+
+static void test_sizes(void)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes; /* 0: refused */
+	} sizes[] = {
+	    {"4096", 4096},
+	    {"64K", 65536},
+	    {"64k", 65536},
+	    {"1M", 1 << 20},
+	    {"1m", 1 << 20},
+	    {"1G", 1 << 30},
+	    {"16", 16},
+	    {"1073741824", 1 << 30},
+	    {"0016", 16},
+	    {"15", 0},
+	    {"2G", 0},
+	    {"1073741825", 0},
+	    {"", 0},
+	    {"K", 0},
+	    {"-1", 0},
+	    {"+1", 0},
+	    {" 4096", 0},
+	    {"4096 ", 0},
+	    {"4096x", 0},
+	    {"4KB", 0},
+	    {"4 K", 0},
+	    {"1.5M", 0},
+	    {"0x1000", 0},
+	    {"1e6", 0},
+	    {"99999999999999999999", 0},
+	    {"18446744073709551616", 0},
+	    {"17179869185G", 0},
+	    {"18446744073709551615G", 0},
+	};
+
+	fresh();
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int r = set("maxrecord", sizes[i].text);
+
+		if (sizes[i].bytes) {
+			CHECK(r == 0 && config.maxrecord == sizes[i].bytes, "%s",
+			      sizes[i].text);
+			continue;
+		}
+		CHECK(r == -EINVAL, "%s", sizes[i].text);
+		CHECK(said("16 to 1G") && said("K, M or G"), "%s", error ? error : "");
+	}
+	CHECK(set("archive_max", "0") == 0 && config.archive_max == 0);
+	CHECK(set("quarantine_max", "8G") == 0 && config.quarantine_max == 8ULL << 30);
+	CHECK(set("archive_max", "9223372036854775807") == 0);
+	CHECK(set("archive_max", "9223372036854775808") == -EINVAL);
+	CHECK(set("pending_max", "64M") == 0 && config.pending_max == 64U << 20);
+	CHECK(set("pipebuf", "512") == 0 && config.pipebuf == 512);
+}
+
+static void test_numbers(void)
+{
+	static const struct {
+		const char *text;
+		int millis; /* -1: refused */
+	} times[] = {
+	    {"0", 0},	       {"5", 5000},
+	    {"0.5", 500},      {"1.25", 1250},
+	    {"0.001", 1},      {"0.0010", 1},
+	    {"3600", 3600000}, {"0.0001", -1},
+	    {"3600.001", -1},  {".5", -1},
+	    {"5.", -1},	       {"-1", -1},
+	    {"1,5", -1},       {"1e3", -1},
+	    {"", -1},	       {"5s", -1},
+	    {"1.5.2", -1},     {"nan", -1},
+	    {"inf", -1},       {"99999999999999999999", -1},
+	};
+
+	fresh();
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		int r = set("locktimeout", times[i].text);
+
+		if (times[i].millis >= 0)
+			CHECK(r == 0 &&
+				  config.locktimeout_ms == (uint64_t)times[i].millis,
+			      "%s", times[i].text);
+		else
+			CHECK(r == -EINVAL && said("0 to 3600"), "%s", times[i].text);
+	}
+	CHECK(set("attr_timeout", "0.25") == 0 && config.attr_timeout == 0.25);
+	CHECK(set("entry_timeout", "0") == 0 && config.entry_timeout == 0);
+	CHECK(set("maxdepth", "4096") == 0 && config.maxdepth == 4096);
+	CHECK(set("maxdepth", "1") == 0 && config.maxdepth == 1);
+	CHECK(set("maxdepth", "0") == -EINVAL && said("1 to 4096"));
+	CHECK(set("maxdepth", "4097") == -EINVAL);
+	CHECK(set("maxdepth", "4294967297") == -EINVAL);
+	CHECK(set("maxdepth", "64K") == -EINVAL);
+	CHECK(config.maxdepth == 1);
+	CHECK(set("max_threads", "1") == 0 && config.max_threads == 1);
+	CHECK(set("max_threads", "0") == -EINVAL);
+}
+
+static void test_flags(void)
+{
+	fresh();
+	CHECK(set("nopassthrough", NULL) == 0 && !config.passthrough);
+	CHECK(set("passthrough", NULL) == 0 && config.passthrough);
+	CHECK(set("passthrough", "no") == 0 && !config.passthrough);
+	CHECK(set("noxattr", NULL) == 0 && !config.xattr);
+	CHECK(set("xattr", "yes") == 0 && config.xattr);
+	CHECK(set("ro", NULL) == 0 && config.readonly);
+	CHECK(set("rw", NULL) == 0 && !config.readonly);
+	CHECK(set("rw", "no") == 0 && config.readonly);
+	CHECK(set("ro", "maybe") == -EINVAL && said("ro=maybe") && said("yes or no"));
+	CHECK(set("noxattr", "") == -EINVAL);
+	CHECK(set("allow_other", NULL) == 0);
+	CHECK(config.allow_other && !config.noallow_other);
+	CHECK(set("noallow_other", NULL) == 0);
+	CHECK(!config.allow_other && config.noallow_other);
+	CHECK(set("allow_root", NULL) == 0 && config.allow_root);
+	CHECK(set("noallow_root", NULL) == -ENOENT);
+}
+
+static void test_strings(void)
+{
+	fresh();
+	CHECK(set("match", "*.jsonl:*.ndjson") == 0);
+	CHECK(strcmp(config.match, "*.jsonl:*.ndjson") == 0);
+	CHECK(set("match", "") == -EINVAL && said("at least one pattern"));
+	CHECK(set("match", "::") == -EINVAL);
+	CHECK(set("match", "[") == -EINVAL && said("["));
+	CHECK(set("exclude", "tmp/**") == 0 && set("exclude", "") == 0);
+	CHECK(set("generations", "a//b") == -EINVAL);
+	CHECK(set("state", "/var/lib/x") == 0 && strcmp(config.state, "/var/lib/x") == 0);
+	CHECK(set("state", "/y") == 0 && strcmp(config.state, "/y") == 0);
+	CHECK(set("state", "") == -EINVAL && said("state"));
+	CHECK(set("fsname", "vault") == 0 && strcmp(config.fsname, "vault") == 0);
+	CHECK(set("fsname", NULL) == -EINVAL && said("wants a value"));
+	CHECK(set("nosuch", "1") == -ENOENT && said("nosuch"));
+	CHECK(set("", NULL) == -ENOENT);
+	CHECK(set("Match", "*.jsonl") == -ENOENT);
+	CHECK(jsonl_config_set(&config, "nosuch", NULL, NULL) == -ENOENT);
+	CHECK(strcmp(config.match, "*.jsonl:*.ndjson") == 0);
+}
+
+static int checked(void)
+{
+	free(error);
+	error = NULL;
+	return jsonl_config_check(&config, &error);
+}
+
+static void test_combinations(void)
+{
+	fresh();
+	CHECK(set("nodefault_permissions", NULL) == 0);
+	CHECK(checked() == -EINVAL && said("noallow_other"));
+	CHECK(set("allow_other", NULL) == 0);
+	CHECK(checked() == -EINVAL && said("nodefault_permissions"));
+	CHECK(set("noallow_other", NULL) == 0 && checked() == 0);
+	CHECK(set("allow_root", NULL) == 0 && checked() == -EINVAL);
+	fresh();
+	CHECK(set("allow_other", NULL) == 0 && checked() == 0);
+	CHECK(set("allow_root", NULL) == 0 && checked() == -EINVAL && said("allow_root"));
+	fresh();
+	CHECK(set("pending_max", "1M") == 0);
+	CHECK(checked() == -EINVAL && said("16M"));
+	CHECK(set("maxrecord", "1M") == 0 && checked() == 0);
+}
+
+/* ---- the configuration file ---- */
+
+static char path[] = "/tmp/test_config.XXXXXX";
+
+static void write_file(const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	if (!f || fputs(text, f) < 0 || fclose(f))
+		abort();
+}
+
+static int load(const char *text)
+{
+	write_file(text);
+	free(error);
+	error = NULL;
+	return jsonl_config_load(&config, path, &error);
+}
+
+static void test_file(void)
+{
+	char where[64];
+
+	fresh();
+	CHECK(load("{\n  \"match\": [\"*.jsonl\", \"*.ndjson\"],\n  \"pipebuf\": 8192,\n"
+		   "  \"maxrecord\": \"1M\",\n  \"onbad\": \"quarantine\",\n"
+		   "  \"passthrough\": false,\n  \"ro\": true,\n  \"locktimeout\": "
+		   "2.5\n}\n") == 0,
+	      "%s", error ? error : "");
+	CHECK(strcmp(config.match, "*.jsonl:*.ndjson") == 0, "%s", config.match);
+	CHECK(config.pipebuf == 8192 && config.maxrecord == 1 << 20);
+	CHECK(config.onbad == JSONL_ONBAD_QUARANTINE && !config.passthrough);
+	CHECK(config.readonly && config.locktimeout_ms == 2500);
+
+	CHECK(load("{\n\"pipebuf\": 1,\n\n\"pipebuff\": 2\n}") == -EINVAL);
+	snprintf(where, sizeof(where), "%s:4:", path);
+	CHECK_SAID(where);
+	CHECK_SAID("pipebuff");
+	CHECK(load("{\"sync\": \"never\"}") == -EINVAL);
+	snprintf(where, sizeof(where), "%s:1:", path);
+	CHECK(said(where) && said("close, write, none"), "%s", error ? error : "");
+	CHECK(load("{\"rewrite\": \"extend\"}") == -EINVAL && said("not available"));
+	CHECK(load("{\"config\": \"/etc/other\"}") == -EINVAL &&
+	      said("cannot name another"));
+	CHECK(load("{\"ro\": true, \"rw\": true}") == -EINVAL && said("twice"));
+	CHECK(load("{\"ro\": true, \"ro\": true}") == -EINVAL && said("twice"));
+	CHECK(load("{\"pipebuf\": null}") == -EINVAL);
+	CHECK(load("{\"pipebuf\": {}}") == -EINVAL);
+	CHECK(load("{\"pipebuf\": 1,}") == -EINVAL);
+	CHECK(load("[]") == -EINVAL && error);
+	CHECK(load("") == -EINVAL && error);
+	CHECK(load("{}") == 0 && !error);
+}
+
+static void test_precedence(void)
+{
+	fresh();
+	CHECK(set("pipebuf", "512") == 0);
+	CHECK(load("{\"pipebuf\": 1024, \"maxdepth\": 7}") == 0);
+	CHECK(config.pipebuf == 512 && config.maxdepth == 7);
+	CHECK(set("maxdepth", "9") == 0 && config.maxdepth == 9);
+	/* What does not count must be right all the same. */
+	CHECK(load("{\"pipebuf\": \"many\"}") == -EINVAL);
+	CHECK(config.pipebuf == 512);
+	CHECK(set("match", "*.log") == 0 && load("{\"match\": \"*.x\"}") == 0);
+	CHECK(strcmp(config.match, "*.log") == 0);
+
+	fresh();
+	write_file("{\"blank\": \"keep\"}");
+	CHECK(set("config", path) == 0 && config.blank == JSONL_BLANK_KEEP);
+	CHECK(set("config", "") == -EINVAL && set("config", NULL) == -EINVAL);
+	/* Not -ENOENT, which would mean that there is no such option. */
+	CHECK(set("config", "/nonexistent/file") == -EINVAL);
+	CHECK(said("/nonexistent/file") && said("No such file"));
+}
+
+static void test_help(void)
+{
+	static const char *const names[] = {
+	    "match",	     "exclude",	       "generations",
+	    "state",	     "config",	       "onbad",
+	    "oversize",	     "pipebuf",	       "maxrecord",
+	    "pending_max",   "maxdepth",       "value",
+	    "blank",	     "append",	       "sync",
+	    "commit",	     "rewrite",	       "unlink",
+	    "archive_max",   "quarantine_max", "locktimeout",
+	    "attr_timeout",  "entry_timeout",  "max_threads",
+	    "nopassthrough", "noxattr",	       "rw",
+	    "noallow_other", "allow_root",     "default_permissions",
+	    "fsname",
+	};
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		abort();
+	jsonl_config_help(f);
+	fclose(f);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		CHECK(strstr(text, names[i]), "%s", names[i]);
+	CHECK(strstr(text, "16M") && strstr(text, "*.jsonl"));
+	free(text);
+}
+
+int main(void)
+{
+	int fd = mkstemp(path);
+
+	if (fd < 0)
+		return 1;
+	close(fd);
+	test_defaults();
+	test_choices();
+	test_not_available();
+	test_sizes();
+	test_numbers();
+	test_flags();
+	test_strings();
+	test_combinations();
+	test_file();
+	test_precedence();
+	test_help();
+	unlink(path);
+	jsonl_config_deinit(&config);
+	free(error);
+	return check_done();
+}
