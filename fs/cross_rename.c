@@ -288,6 +288,7 @@ static int rename_onto_log(struct renaming *r)
 		return rc;
 	}
 	r->m->stats.prefix_renames++;
+	fs_attributes_changed(r->m, r->dst);
 	/* The kernel has moved the source's entry there. */
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
 	return 0;

@@ -118,7 +118,7 @@ struct fs_mount {
 	bool foreground, debug;
 	bool draining; /* the session has ended: nothing is kept for later */
 	bool passthrough; /* kernel passthrough is on (negotiated) */
-	const char *passthrough_reason; /* static text: why it is off; NULL when on */
+	const char *_Atomic passthrough_reason; /* static text: why it is off; NULL: on */
 	bool killpriv;	  /* HANDLE_KILLPRIV was negotiated */
 	struct timespec started; /* CLOCK_REALTIME */
 
@@ -215,6 +215,9 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_mus
 /* The same, and root's requests lose CAP_FSETID too: for BACKING_OPEN, whose credentials
  * serve every later write by anybody. */
 int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
+/* For a change of owner or group that the kernel has allowed: stays root, but in the
+ * caller's groups, so that sgid goes as it would. */
+int fs_caller_owner(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
 void fs_caller_restore(struct fs_caller *saved);
 /* Is the caller of this request in the group, by its gid or by a supplementary group? */
 bool fs_caller_in_group(fuse_req_t req, gid_t gid);
@@ -225,6 +228,9 @@ void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st
 		   struct fuse_entry_param *e);
 /* stat of an inode through its descriptor; for governed files as readers see them. */
 int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st) jsonl_must_check;
+
+/* Has the kernel ask for this file's attributes again. May be called within a request. */
+void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i);
 
 /* ---- plain.c ---- */
 /* Makes a handle of a plain file for a descriptor (taken over) and fills fi. 0 or -errno. */

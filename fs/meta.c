@@ -18,13 +18,17 @@ void fs_stat_public(const struct fs_inode *i, struct stat *st)
 		st->st_ino ^= (uint64_t)i->priv->device << DEVICE_SHIFT;
 }
 
-/* Sizes of governed files change when a record is complete, which the kernel does not
- * see; files of the state directory are written by ourselves. */
+/* Files of the state directory are written by ourselves. Where a governed file grows
+ * without a WRITE, fs_attributes_changed says so. */
 static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i)
 {
-	if (i->class == JSONL_CLASS_GOVERNED || i->state)
-		return 0;
-	return m->config.attr_timeout;
+	return i->state ? 0 : m->config.attr_timeout;
+}
+
+void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i)
+{
+	/* Attributes alone: takes no lock in the kernel that a request could hold. */
+	fuse_lowlevel_notify_inval_inode(m->se, fs_inode_number(m, i), -1, 0);
 }
 
 void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st,
@@ -175,18 +179,32 @@ static void time_of(int to_set, int set, int now, const struct timespec *value,
 		*out = *value;
 }
 
-static int set_owner(int fd, const struct stat *attr, int to_set)
+static int set_owner(fuse_req_t req, int fd, const struct stat *attr, int to_set)
 {
 	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+	struct fs_caller saved;
+	int r = fs_caller_owner(req, fd, &saved);
 
-	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
+	if (r)
+		return r;
+	r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
+	fs_caller_restore(&saved);
+	return r;
 }
 
-static int set_mode(int fd, mode_t mode)
+/* A mode that comes with a size or an owner is no chmod: the kernel wants suid and sgid
+ * cleared. The backing file system has done so already, and knows better when. */
+static int set_mode(int fd, mode_t mode, bool clearing)
 {
 	char path[64];
+	struct stat st;
 
+	if (clearing) {
+		if (fstat(fd, &st))
+			return -errno;
+		mode &= st.st_mode | ~(mode_t)(S_ISUID | S_ISGID);
+	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	return chmod(path, mode & 07777) ? -errno : 0;
 }
@@ -202,9 +220,10 @@ static int set_times(int fd, const struct stat *attr, int to_set)
 	return utimensat(fd, "", times, AT_EMPTY_PATH) ? -errno : 0;
 }
 
-static int set_attributes(struct fs_mount *m, struct fs_inode *i, const struct stat *attr,
+static int set_attributes(fuse_req_t req, struct fs_inode *i, const struct stat *attr,
 			  int to_set)
 {
+	struct fs_mount *m = fs_mount_of(req);
 	const int owner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 	const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
 			  FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
@@ -217,9 +236,9 @@ static int set_attributes(struct fs_mount *m, struct fs_inode *i, const struct s
 		return fd;
 	/* The owner first: a change of it clears bits that the mode may set again. */
 	if (to_set & owner)
-		r = set_owner(fd, attr, to_set);
+		r = set_owner(req, fd, attr, to_set);
 	if (!r && to_set & FUSE_SET_ATTR_MODE)
-		r = set_mode(fd, attr->st_mode);
+		r = set_mode(fd, attr->st_mode, to_set & (owner | FUSE_SET_ATTR_SIZE));
 	if (!r && to_set & times)
 		r = set_times(fd, attr, to_set);
 	fs_inode_fd_put(m, i, fd);
@@ -236,7 +255,7 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set
 	if (!r && to_set & FUSE_SET_ATTR_SIZE)
 		r = set_size(req, i, attr->st_size, fi);
 	if (!r)
-		r = set_attributes(m, i, attr, to_set);
+		r = set_attributes(req, i, attr, to_set);
 	if (r)
 		fuse_reply_err(req, -r);
 	else

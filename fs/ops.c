@@ -40,10 +40,10 @@ static int open_any(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 {
 	int r;
 
-	if (i->virtual)
-		return fs_state_open(req, i, fi);
 	if (i->state && ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC))
 		return -EPERM;
+	if (i->virtual)
+		return fs_state_open(req, i, fi);
 	pthread_rwlock_rdlock(&m->tree_lock);
 	r = open_plain(req, m, i, fi);
 	pthread_rwlock_unlock(&m->tree_lock);

@@ -264,9 +264,11 @@ static int backing_open(fuse_req_t req, int fd)
 	fs_caller_restore(&saved);
 	if (backing > 0)
 		return backing;
-	if (!atomic_exchange(&m->table->passthrough_broken, true))
+	if (!atomic_exchange(&m->table->passthrough_broken, true)) {
+		m->passthrough_reason = "the kernel refused it: see the log";
 		FS_LOG(LOG_WARNING, (uid_t)-1, "passthrough", FS_STR("state", "off"),
 		       FS_STR("reason", r ? jsonl_error_text(-r) : "refused"));
+	}
 	return 0;
 }
 #else
@@ -414,6 +416,7 @@ void fs_plain_negotiate(struct fs_mount *m, struct fuse_conn_info *conn)
 {
 	const char *missing = passthrough_missing(m, conn);
 
+	m->passthrough_reason = missing;
 	/* The first kind leaves the clearing of suid to us alone, and helps nothing. */
 	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2

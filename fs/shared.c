@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "tail.h"
+
 void fs_path_of_fd(struct fs_mount *m, int fd, char *buf, size_t size)
 {
 	char link[32], path[PATH_MAX], root[PATH_MAX];
@@ -260,4 +262,49 @@ void fs_denied(fuse_req_t req, const char *operation, const char *path, const ch
 	FS_LOG(LOG_NOTICE, ctx->uid, "denied", FS_STR("operation", operation),
 	       FS_STR("path", path), FS_STR("reason", why), FS_INT("pid", ctx->pid),
 	       FS_INT("uid", ctx->uid), FS_STR("program", program));
+}
+
+/* ---- what readers see of it ---- */
+
+static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
+			     const struct stat *st, off_t *visible)
+{
+	cleanup_close int fd = fs_inode_open(m, i, O_RDONLY);
+	struct jsonl_tail tail;
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	rc = jsonl_tail_inspect(m->io, fd, st->st_size, m->config.maxrecord,
+				m->config.maxdepth, &tail);
+	*visible = tail.visible;
+	return rc;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+{
+	off_t visible = st->st_size;
+
+	pthread_mutex_lock(&i->lock);
+	if (i->shared) {
+		if (jsonl_file_visible(fs_shared_file(i->shared), &visible))
+			visible = st->st_size;
+	} else if (i->seen.known && i->seen.size == st->st_size &&
+		   same_time(&i->seen.mtime, &st->st_mtim) &&
+		   same_time(&i->seen.ctime, &st->st_ctim)) {
+		visible = i->seen.visible;
+	} else if (!visible_of_closed(m, i, st, &visible)) {
+		i->seen.known = true;
+		i->seen.size = st->st_size;
+		i->seen.visible = visible;
+		i->seen.mtime = st->st_mtim;
+		i->seen.ctime = st->st_ctim;
+	}
+	pthread_mutex_unlock(&i->lock);
+	st->st_size = visible;
 }

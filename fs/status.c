@@ -68,15 +68,15 @@ static struct jsonl_report *totals_report(const struct fs_stats *s)
 	return r;
 }
 
-static struct jsonl_report *passthrough_report(const struct fs_mount *m)
+static struct jsonl_report *passthrough_report(struct fs_mount *m)
 {
 	struct jsonl_report *r = jsonl_report_object();
+	const char *reason = atomic_load(&m->passthrough_reason);
+	bool on = m->passthrough && !reason;
 
-	jsonl_report_add_bool(r, "on", m->passthrough);
-	if (!m->passthrough)
-		jsonl_report_add_string(r, "reason",
-					m->passthrough_reason ? m->passthrough_reason
-							      : "not negotiated yet");
+	jsonl_report_add_bool(r, "on", on);
+	if (!on)
+		jsonl_report_add_string(r, "reason", reason ? reason : "not negotiated yet");
 	return r;
 }
 

@@ -25,6 +25,7 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 	f->dir_fd = -1;
 	f->undo_from = -1;
 	f->view_size = -1;
+	f->quiet_size = -1;
 	f->tail_seen.size = -1;
 	f->waiters_tail = &f->waiters;
 	pthread_mutex_init(&f->lock, NULL);
@@ -35,10 +36,28 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 	return 0;
 }
 
+/* What a failed sync left unsure goes with the memory that holds it: look at the disk a last
+ * time, else save what can be saved. */
+static void file_give_up(struct jsonl_file *f)
+{
+	struct iovec iov;
+	off_t end;
+
+	if (f->append_fd < 0 || !jsonl_file_is_poisoned(f))
+		return;
+	if (!jsonl_file_freeze(f, &end))
+		jsonl_file_unfreeze(f);
+	iov = (struct iovec){.iov_base = f->kept + f->kept_head, .iov_len = f->kept_len};
+	if (jsonl_file_is_poisoned(f) && iov.iov_len &&
+	    f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1, f->seg[0].off, 0))
+		f->events->report(f->ctx, "sync-lost", -EIO, f->seg[0].off, iov.iov_len);
+}
+
 void jsonl_file_free(struct jsonl_file *f)
 {
 	if (!f)
 		return;
+	file_give_up(f);
 	f->io->close(f->io, f->fd);
 	if (f->append_fd >= 0)
 		f->io->close(f->io, f->append_fd);
@@ -70,11 +89,14 @@ bool jsonl_file_can_append(struct jsonl_file *f)
 
 void jsonl_file_set_append_fd(struct jsonl_file *f, int fd, bool quiet)
 {
+	struct stat st;
+
 	pthread_mutex_lock(&f->lock);
 	if (f->append_fd < 0) {
+		/* The first append may come much later, and others before it. */
+		f->quiet_size = quiet && !f->io->fstat(f->io, fd, &st) ? st.st_size : -1;
 		/* jsonl_file_lead reads it without this lock. */
 		__atomic_store_n(&f->append_fd, fd, __ATOMIC_RELEASE);
-		f->quiet = quiet;
 		fd = -1;
 	}
 	pthread_mutex_unlock(&f->lock);
@@ -215,6 +237,7 @@ static int tail_cut(struct jsonl_file *f, const struct jsonl_tail *tail)
 	size_t len = (size_t)(tail->size - tail->start);
 	cleanup_free char *bytes = malloc(len);
 	struct iovec iov = {.iov_base = bytes, .iov_len = len};
+	struct stat st;
 	ssize_t got;
 	int rc;
 
@@ -229,12 +252,19 @@ static int tail_cut(struct jsonl_file *f, const struct jsonl_tail *tail)
 				  tail->start, 0);
 	if (rc)
 		return rc;
-	rc = f->io->ftruncate(f->io, f->append_fd, tail->start);
+	/* Saving takes a while, and not everybody outside takes the lock. */
+	rc = f->io->fstat(f->io, f->append_fd, &st);
+	if (!rc && st.st_size != tail->size)
+		return -EAGAIN;
+	if (!rc)
+		rc = f->io->ftruncate(f->io, f->append_fd, tail->start);
 	if (rc)
 		return rc;
 	rc = f->io->fsync(f->io, f->append_fd);
-	if (rc)
+	if (rc) {
+		jsonl_file_poison(f, rc);
 		return rc;
+	}
 	f->events->report(f->ctx, "repaired", tail->verdict, tail->start, len);
 	return 0;
 }
@@ -248,8 +278,11 @@ static int tail_finish(struct jsonl_file *f, const struct jsonl_tail *tail)
 	if (rc)
 		return rc;
 	rc = f->io->fdatasync(f->io, f->append_fd);
-	if (rc)
+	if (rc) {
+		/* Trying again would prove nothing: the next append asks the disk. */
+		jsonl_file_poison(f, rc);
 		return rc;
+	}
 	f->events->report(f->ctx, "newline-added", 0, tail->size, 1);
 	return 0;
 }
@@ -260,6 +293,12 @@ static int undo_finish(struct jsonl_file *f, off_t size)
 {
 	int rc;
 
+	if (size <= f->undo_from) {
+		f->undo_from = -1;
+		f->end_known = size == f->end;
+		jsonl_file_view_release(f);
+		return 0;
+	}
 	if (size != f->undo_to) {
 		/* Somebody outside went on behind it: now it is damage in the middle. */
 		f->events->report(f->ctx, "undo-failed", -EBUSY, f->undo_from,
@@ -286,26 +325,33 @@ static int end_prepare(struct jsonl_file *f)
 	struct stat st;
 	int rc;
 
+	if (f->undo_from >= 0) {
+		/* First, or what is to be undone would stand behind what is to be verified. */
+		rc = f->io->fstat(f->io, f->append_fd, &st);
+		if (!rc)
+			rc = undo_finish(f, st.st_size);
+		if (rc)
+			return rc;
+	}
 	if (jsonl_file_is_poisoned(f)) {
 		rc = jsonl_file_verify(f);
 		if (rc)
 			return rc;
 	}
 	rc = f->io->fstat(f->io, f->append_fd, &st);
-	if (!rc && f->undo_from >= 0) {
-		rc = undo_finish(f, st.st_size);
-		if (!rc)
-			rc = f->io->fstat(f->io, f->append_fd, &st);
-	}
 	if (rc || (f->end_known && st.st_size == f->end))
 		return rc;
+	/* The cache may show what an earlier process failed to sync and told of; behind bytes
+	 * that the disk does not hold a record would not stand on a line of its own. */
+	if (!f->end_known && st.st_size)
+		f->io->drop_cache(f->io, f->fd, (st.st_size - 1) & ~(off_t)(FILE_PAGE - 1), 0);
 	rc = jsonl_tail_inspect(f->io, f->fd, st.st_size, f->opt.maxrecord,
 				f->opt.maxdepth, &tail);
 	if (rc)
 		return rc == -ESTALE ? -EAGAIN : rc;
 	if (tail.state == JSONL_TAIL_UNKNOWN)
 		return JSONL_UNKNOWN_TAIL;
-	if (tail.state != JSONL_TAIL_CLEAN && !(f->quiet && !f->end_known) &&
+	if (tail.state != JSONL_TAIL_CLEAN && st.st_size != f->quiet_size &&
 	    !tail_is_still(f, &st))
 		return -EAGAIN;
 	if (tail.state == JSONL_TAIL_TORN)
@@ -318,13 +364,32 @@ static int end_prepare(struct jsonl_file *f)
 		 : tail.state == JSONL_TAIL_VALID ? tail.size + 1
 						  : tail.size;
 	f->end_known = true;
+	f->quiet_size = -1;
 	return 0;
 }
 
 /* ---- appending ---- */
 
+/* Is what stands behind the end, `len` bytes, the beginning of these vectors? A write may
+ * fail and yet have written, so its count alone does not tell. */
+static bool is_ours(struct jsonl_file *f, const struct iovec *iov, int niov, size_t len)
+{
+	off_t at = f->end;
+
+	for (int i = 0; i < niov && len; i++) {
+		size_t n = iov[i].iov_len < len ? iov[i].iov_len : len;
+
+		if (jsonl_file_equals(f, iov[i].iov_base, n, at) != 1)
+			return false;
+		at += (off_t)n;
+		len -= n;
+	}
+	return !len;
+}
+
 /* Takes back what a failed write left behind. */
-static void append_undo(struct jsonl_file *f, size_t written)
+static void append_undo(struct jsonl_file *f, const struct iovec *iov, int niov,
+			size_t written)
 {
 	struct stat st;
 	int rc = f->io->fstat(f->io, f->append_fd, &st);
@@ -333,7 +398,9 @@ static void append_undo(struct jsonl_file *f, size_t written)
 		view_set(f, f->end);
 		return;
 	}
-	if (!rc && st.st_size == f->end + (off_t)written) {
+	if (!rc && st.st_size > f->end &&
+	    is_ours(f, iov, niov, (size_t)(st.st_size - f->end))) {
+		written = (size_t)(st.st_size - f->end);
 		rc = f->io->ftruncate(f->io, f->append_fd, f->end);
 		if (!rc) {
 			view_set(f, f->end);
@@ -377,7 +444,7 @@ int jsonl_file_append_frozen(struct jsonl_file *f, const struct iovec *iov, int 
 	jsonl_file_view_hold(f, f->end);
 	rc = jsonl_io_write_full(f->io, f->append_fd, iov, niov, &written);
 	if (rc) {
-		append_undo(f, written);
+		append_undo(f, iov, niov, written);
 		return rc;
 	}
 	pos = f->io->position(f->io, f->append_fd);

@@ -16,6 +16,7 @@
 #define FILE_RESERVE_FROM (64u << 10)
 #define FILE_STILL_SECONDS 2
 #define FILE_FAILURES	   8
+#define FILE_PAGE	   4096 /* the page cache drops no less */
 
 /* A run of retained bytes: where they stand in the file. */
 struct file_segment {
@@ -32,7 +33,8 @@ struct jsonl_file {
 
 	pthread_mutex_t lock; /* held over an append; under it: */
 	int append_fd;
-	bool quiet;	/* nobody else was writing when append_fd was opened */
+	off_t quiet_size; /* of the file when append_fd was opened and nobody else was writing;
+			   * -1: others were, or the end has been brought in order since */
 	bool end_known; /* `end` has been verified to be the end of whole records */
 	off_t end;
 	off_t undo_from; /* a short write that could not be undone begins here; else -1 */
@@ -75,6 +77,8 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
  * 0: verified, the file is good again. -EIO: not. */
 int jsonl_file_verify(struct jsonl_file *f) jsonl_must_check;
 bool jsonl_file_is_poisoned(struct jsonl_file *f);
+/* A sync outside a round has failed: nothing is appended before the end is verified. */
+void jsonl_file_poison(struct jsonl_file *f, int rc);
 /* Readers keep seeing `visible` until the release, which has them look at the file again. */
 void jsonl_file_view_hold(struct jsonl_file *f, off_t visible);
 void jsonl_file_view_release(struct jsonl_file *f);

@@ -153,6 +153,9 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
 			user->first = f->appended;
 		}
 		user->last = f->appended;
+		/* A sync failed while this was being written, and may have taken it along. */
+		if (f->poisoned)
+			user->failed = true;
 	}
 	if (!niov)
 		kept_drop(f, f->kept_len);
@@ -169,6 +172,16 @@ bool jsonl_file_is_poisoned(struct jsonl_file *f)
 	poisoned = f->poisoned;
 	pthread_mutex_unlock(&f->sync_lock);
 	return poisoned;
+}
+
+void jsonl_file_poison(struct jsonl_file *f, int rc)
+{
+	pthread_mutex_lock(&f->sync_lock);
+	f->sync_failures++;
+	f->poisoned = true;
+	failure_add(f);
+	pthread_mutex_unlock(&f->sync_lock);
+	f->events->report(f->ctx, "sync-failed", rc, -1, 0);
 }
 
 void jsonl_file_set_directory(struct jsonl_file *f, int fd, struct jsonl_file_user *user)
@@ -289,7 +302,7 @@ static int wait_verify(struct jsonl_file *f)
 
 	if (!rc)
 		jsonl_file_unfreeze(f);
-	return rc > 0 || rc == -EAGAIN ? -EIO : rc;
+	return rc > 0 || rc == -EAGAIN || rc == -EBADF ? -EIO : rc;
 }
 
 enum jsonl_wait jsonl_file_wait(struct jsonl_file *f, struct jsonl_file_user *user,
@@ -401,8 +414,6 @@ void jsonl_file_backpressure(struct jsonl_file *f)
 
 /* ---- after a failed sync; under file->lock and flock ---- */
 
-#define PAGE 4096
-
 /* Does the disk, not the page cache, hold the retained bytes? 1 yes, 0 no, -errno. */
 static int disk_has_kept(struct jsonl_file *f)
 {
@@ -410,7 +421,7 @@ static int disk_has_kept(struct jsonl_file *f)
 	int rc = 1;
 
 	for (size_t i = 0; rc == 1 && i < f->nseg; i++) {
-		off_t page = f->seg[i].off & ~(off_t)(PAGE - 1);
+		off_t page = f->seg[i].off & ~(off_t)(FILE_PAGE - 1);
 
 		rc = f->io->drop_cache(f->io, f->fd, page, 0);
 		if (!rc)
@@ -429,10 +440,9 @@ static int kept_cut_back(struct jsonl_file *f)
 
 	if (rc)
 		return rc;
-	if (f->nseg != 1 || st.st_size > f->seg[0].off + (off_t)f->seg[0].len)
+	if (f->nseg != 1 || st.st_size > f->seg[0].off + (off_t)f->seg[0].len ||
+	    st.st_size < f->seg[0].off)
 		return -EBUSY;
-	if (st.st_size < f->seg[0].off)
-		return -EIO;
 	jsonl_file_view_hold(f, f->seg[0].off);
 	rc = f->io->ftruncate(f->io, f->append_fd, f->seg[0].off);
 	if (!rc)
@@ -463,7 +473,7 @@ static int kept_restore(struct jsonl_file *f)
 	int rc = kept_cut_back(f);
 
 	if (rc == -EBUSY) {
-		/* Others have written behind: only save what is unsure. */
+		/* Others have written behind, or cut: only save what is unsure. */
 		rc = f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1,
 					  f->seg[0].off, 0);
 		f->end_known = false;
@@ -477,12 +487,11 @@ static int kept_restore(struct jsonl_file *f)
 				  f->kept_len);
 		return 0;
 	}
-	rc = kept_cut_back(f);
+	rc = f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1, f->seg[0].off, 0);
+	if (!rc)
+		rc = kept_cut_back(f);
 	if (!rc)
 		rc = f->io->fsync(f->io, f->append_fd);
-	if (!rc)
-		rc = f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1,
-					  f->seg[0].off, 0);
 	if (!rc)
 		f->events->report(f->ctx, "sync-cut-back", -EIO, f->seg[0].off,
 				  f->kept_len);

@@ -58,26 +58,20 @@ static const unsigned char *after_multibyte(const unsigned char *p,
 	return p + more + 1;
 }
 
+/* How long an escape is, by the byte behind the backslash; 0: it is none. */
+static const unsigned char escape_len[256] = {
+    ['"'] = 2, ['\\'] = 2, ['/'] = 2, ['b'] = 2, ['f'] = 2,
+    ['n'] = 2, ['r'] = 2,  ['t'] = 2, ['u'] = 6,
+};
+
 static bool is_escape(const unsigned char *p, const unsigned char *end)
 {
-	if (end - p < 2)
-		return false;
-	switch (p[1]) {
-	case '"':
-	case '\\':
-	case '/':
-	case 'b':
-	case 'f':
-	case 'n':
-	case 'r':
-	case 't':
+	unsigned char len = end - p > 1 ? escape_len[p[1]] : 0;
+
+	if (len == 2)
 		return true;
-	case 'u':
-		return end - p >= 6 && is_hex(p[2]) && is_hex(p[3]) && is_hex(p[4]) &&
-		       is_hex(p[5]);
-	default:
-		return false;
-	}
+	return len && end - p >= len && is_hex(p[2]) && is_hex(p[3]) && is_hex(p[4]) &&
+	       is_hex(p[5]);
 }
 
 /* Checks the escapes and finds the bytes that are escaped. A backslash outside of strings
@@ -173,7 +167,8 @@ ALWAYS_INLINE void sort(const unsigned char *src, struct block *block)
 	__m128i v[4], any;
 
 	for (int i = 0; i < 4; i++)
-		v[i] = _mm_loadu_si128((const __m128i *)(const void *)(src + 16 * i));
+		v[i] = _mm_loadu_si128(
+		    (const __m128i *)(const void *)(src + (size_t)16 * i));
 	block->quote = EACH(equal, , '"');
 	block->structure = EACH(structure);
 	block->space = EACH(equal, , ' ');

@@ -68,6 +68,16 @@ apt_quietly() {
 		-o DPkg::Lock::Timeout=120 --no-install-recommends "$@"
 }
 
+# fusermount3 reads /etc/mtab to unmount. Every installed Debian has it, a bare chroot may not.
+need_mtab() {
+	[ ! -e /etc/mtab ] || return 0
+	[ "$(id -u)" -eq 0 ] ||
+		fail "/etc/mtab is missing: fusermount3 could not unmount." \
+			"sudo ln -s ../proc/self/mounts /etc/mtab"
+	ln -s ../proc/self/mounts /etc/mtab
+	note "made /etc/mtab, for fusermount3"
+}
+
 # What building takes; the lists of the tests stand in tests/run.
 # shellcheck disable=SC2034
 BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkgconf libfuse3-dev libjson-c-dev)

@@ -419,12 +419,26 @@ SIZES = [0, 1, 5, 4095, 4096, 4097, 70000, 200000]
 OFFSETS = [0, 1, 100, 4096, 65536, 200000, 1 << 20]
 
 
+# What every round begins with, so that most operations find something to work on.
+PROLOGUE = [
+    *(("root", "umask", 0),),
+    *(("root", "mkdir", d, 0o777) for d in DIRS[1:-1]),
+    ("root", "umask", 0o022),
+    *(
+        (user, "open", slot, os.path.join(folder, NAMES[slot]), os.O_RDWR | os.O_CREAT, 0o666)
+        for user, folder in (("root", ""), ("ada", "p"), ("ben", "q"), ("cyd", "p/r"))
+        for slot in range(3)
+    ),
+    *((user, "write", slot, slot, 5000) for user in USERS for slot in range(2)),
+]
+
+
 class Random:
     """Draws operations; weights favour what leaves something to work on."""
 
-    def __init__(self, seed, tmpfile):
+    def __init__(self, seed, tmpfile, passthrough):
         self.r = random.Random(seed)
-        self.tmpfile = tmpfile
+        self.passthrough = passthrough
         self.who = "root"  # whose turn it is
         self.open = {user: set() for user in USERS}
         self.exist = set()
@@ -483,13 +497,17 @@ class Random:
         return self.r.randrange(SLOTS)
 
     def draw(self):
-        _, make, _ = self.r.choices(self.kinds, [w for _, _, w in self.kinds])[0]
+        name, make, _ = self.r.choices(self.kinds, [w for _, _, w in self.kinds])[0]
         self.who = self.user()
+        # With kernel passthrough root's writes clear suid and sgid, too, if they were set
+        # while the file was open: one set of credentials serves everybody. The safe side.
+        if self.passthrough and self.who == "root" and name in ("write", "pwrite", "sendfile"):
+            self.who = "ada"
         return (self.who, *make())
 
     def op_open(self):
         r = self.r
-        flags = r.choice([O.O_RDONLY, O.O_WRONLY, O.O_RDWR, O.O_RDWR])
+        flags = r.choice([O.O_RDONLY, O.O_WRONLY, O.O_RDWR, O.O_RDWR, O.O_RDWR])
         for flag, odds in (
             (O.O_CREAT, 0.6), (O.O_EXCL, 0.15), (O.O_TRUNC, 0.15), (O.O_APPEND, 0.25),
             (O.O_NOFOLLOW, 0.1), (O.O_DIRECTORY, 0.05), (O.O_SYNC, 0.03),
@@ -539,8 +557,13 @@ class Random:
         return "fchmod", self.slot(), self.r.choice(MODES)
 
     def op_fchown(self):
-        return "fchown", self.slot(), self.r.choice([-1, 0, 12001, 12002]), self.r.choice(
-            [-1, *GROUPS])
+        return ("fchown", self.slot(), *self.owner())
+
+    def owner(self):
+        uid, gid = self.r.choice([-1, 0, 12001, 12002, 12003]), self.r.choice([-1, *GROUPS])
+        if self.passthrough and uid == gid == -1:
+            gid = 0  # nothing at all: with HANDLE_KILLPRIV_V2 the kernel lets it pass
+        return uid, gid
 
     def op_fsync(self):
         return self.r.choice(["fsync", "fdatasync"]), self.slot()
@@ -559,7 +582,10 @@ class Random:
         return "sendfile", self.slot(), self.slot(), self.r.choice(OFFSETS), 5000
 
     def op_setfl(self):
-        return "setfl", self.slot(), self.r.choice([0, O.O_APPEND, O.O_NOATIME])
+        # With kernel passthrough O_APPEND can be set later, but not be cleared again: the
+        # kernel keeps the flags of the open for the backing file.
+        flags = [O.O_APPEND] if self.passthrough else [0, O.O_APPEND, O.O_NOATIME]
+        return "setfl", self.slot(), self.r.choice(flags)
 
     def op_flock(self):
         return "flock", self.slot(), self.r.choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN])
@@ -634,8 +660,7 @@ class Random:
         return "chmod", self.path(), self.r.choice(MODES)
 
     def op_chown(self):
-        return (self.r.choice(["chown", "lchown"]), self.path(),
-                self.r.choice([-1, 0, 12001, 12002, 12003]), self.r.choice([-1, *GROUPS]))
+        return (self.r.choice(["chown", "lchown"]), self.path(), *self.owner())
 
     def op_truncate(self):
         return "truncate", self.path(), self.r.choice([*SIZES, -1])

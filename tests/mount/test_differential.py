@@ -58,13 +58,14 @@ def check(arena, ops):
 @pytest.mark.limit(60 + OPS // 20)
 def test_random_operations(arena, capsys):
     tmpfile = has_tmpfile(arena.mount.mnt)
+    passthrough = bool(arena.mount.log_lines("passthrough", 'state="on"'))
     seen, left, seed = {}, OPS, SEED
     while left > 0:
-        source = differ.Random(seed, tmpfile)
+        source = differ.Random(seed, tmpfile, passthrough)
         with arena() as pair:
             try:
                 for n in range(min(left, ROUND)):
-                    op = source.draw()
+                    op = differ.PROLOGUE[n] if n < len(differ.PROLOGUE) else source.draw()
                     source.note(op, pair.step(op))
                     if n % 100 == 99:
                         pair.compare_trees()

@@ -383,7 +383,44 @@ static void test_help(void)
 	free(text);
 }
 
-int main(void)
+/* Every option that -h shows has its place in the manual page, by its bare name. */
+static void test_manual(const char *tests)
+{
+	char page[4096], line[1024], *help = NULL, *save = NULL, *manual = NULL;
+	size_t size = 0, seen = 0;
+	FILE *f = open_memstream(&help, &size);
+
+	if (!f)
+		abort();
+	jsonl_config_help(f);
+	fclose(f);
+	snprintf(page, sizeof(page), "%s/../docs/jsonlfs.8", tests);
+	f = fopen(page, "r");
+	CHECK(f, "%s", page);
+	if (!f || getdelim(&manual, &size, '\0', f) < 0)
+		abort();
+	fclose(f);
+	for (char *l = strtok_r(help, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		char name[64];
+
+		if (sscanf(l, " -o %63[a-z_]", name) != 1)
+			continue;
+		seen++;
+		snprintf(line, sizeof(line), "\n.BI %s= ", name);
+		if (strstr(manual, line))
+			continue;
+		snprintf(line, sizeof(line), "\n.BR %s ", name);
+		if (strstr(manual, line))
+			continue;
+		snprintf(line, sizeof(line), "\n.B %s\n", name);
+		CHECK(strstr(manual, line), "%s is not in %s", name, page);
+	}
+	CHECK(seen >= 30, "%zu options", seen);
+	free(manual);
+	free(help);
+}
+
+int main(int argc, char **argv)
 {
 	int fd = mkstemp(path);
 
@@ -401,6 +438,7 @@ int main(void)
 	test_file();
 	test_precedence();
 	test_help();
+	test_manual(argc > 1 ? argv[1] : "tests");
 	unlink(path);
 	jsonl_config_deinit(&config);
 	free(error);

@@ -1,0 +1,161 @@
+/* Answers that do not come at once: when the disk has to answer first, and when a lock
+ * that somebody outside holds has to be had first. No worker thread waits for either. */
+#include "governed.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A lock outside that was found held twice within this time counts as held all along; and
+ * how long an operation waits for one that has been held for too long already. */
+#define BLOCKED_GAP_MS	 1000
+#define BLOCKED_GRACE_MS 40
+
+/* ---- answers that come when the disk has answered ---- */
+
+struct answer {
+	struct jsonl_waiter waiter; /* first: cast back */
+	fuse_req_t req;
+	size_t written; /* of a WRITE; 0: reply with an error code or 0 */
+	int rc;		/* what is said if the sync is well */
+};
+
+void fs_governed_answer(fuse_req_t req, size_t written, int rc)
+{
+	if (!rc && written)
+		fuse_reply_write(req, written);
+	else
+		fuse_reply_err(req, -rc);
+}
+
+static void answer_done(struct jsonl_waiter *w, int rc)
+{
+	struct answer *a = (struct answer *)w;
+
+	fs_governed_answer(a->req, a->written, a->rc ? a->rc : rc);
+	free(a);
+}
+
+/* Answers `rc` (and `written`), but not before what the handle has appended is durable.
+ */
+void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
+				size_t written, int rc)
+{
+	struct jsonl_file *file = fs_shared_file(g->shared);
+	struct jsonl_file_user *user =
+	    g->writer ? jsonl_writer_user(g->writer) : &g->reader;
+	struct answer *a = malloc(sizeof(*a));
+	struct fs_mount *m = g->m;
+	struct fs_shared *shared;
+	int sync_rc;
+
+	if (!a) {
+		sync_rc = jsonl_file_sync(file, user);
+		fs_governed_answer(req, written, rc ? rc : sync_rc);
+		return;
+	}
+	*a = (struct answer){
+	    .waiter.done = answer_done, .req = req, .written = written, .rc = rc};
+	/* Once this request is answered the handle may go, while we still lead. */
+	shared = fs_shared_ref(g->shared);
+	switch (jsonl_file_wait(file, user, force, &a->waiter, &sync_rc)) {
+	case JSONL_WAIT_DONE:
+		answer_done(&a->waiter, sync_rc);
+		break;
+	case JSONL_WAIT_LEAD:
+		jsonl_file_lead(file);
+		break;
+	case JSONL_WAIT_QUEUED:
+		break;
+	}
+	fs_shared_put(m, shared);
+}
+
+/* ---- what has to wait for a lock that is held outside ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Takes note of whether the lock was had. */
+void fs_governed_blocked(struct governed *g, bool blocked)
+{
+	struct fs_shared *s = g->shared;
+	int64_t now;
+
+	if (!blocked) {
+		if (s->blocked_since)
+			s->blocked_since = 0;
+		return;
+	}
+	now = now_ms();
+	if (!s->blocked_since || now - s->blocked_seen > BLOCKED_GAP_MS)
+		s->blocked_since = now;
+	s->blocked_seen = now;
+}
+
+/* How long an operation may wait. The kernel sends the appends to one file one after the
+ * other, so when somebody has waited for all of locktimeout, those behind do not wait as
+ * long once more, one by one. */
+static unsigned blocked_patience(struct governed *g)
+{
+	int64_t timeout = (int64_t)g->m->config.locktimeout_ms;
+
+	if (timeout > BLOCKED_GRACE_MS && now_ms() - g->shared->blocked_since >= timeout)
+		return BLOCKED_GRACE_MS;
+	return (unsigned)timeout;
+}
+
+static int parked_run(struct fs_mount *m, struct fs_job *job, bool last)
+{
+	struct fs_parked *p = (struct fs_parked *)job;
+	struct governed *g = p->g;
+	int rc = p->step(p, last);
+
+	/* When it has been answered the handle may be gone. */
+	if (rc == -EAGAIN)
+		fs_governed_blocked(g, true);
+	else
+		free(p);
+	return rc;
+}
+
+void fs_governed_log_timeout(struct governed *g, const char *operation)
+{
+	char path[PATH_MAX], holder[256];
+	int fd = jsonl_file_fd(g->shared->file);
+
+	fs_path_of_fd(g->m, fd, path, sizeof(path));
+	fs_ident_lock_holder(fd, holder, sizeof(holder));
+	g->m->stats.lock_timeouts++;
+	FS_LOG(LOG_WARNING, (uid_t)-1, "lock-timeout", FS_STR("operation", operation),
+	       FS_STR("path", path), FS_INT("waited_ms", g->m->config.locktimeout_ms),
+	       FS_STR("holder", holder));
+}
+
+/* Parks an operation; without memory or a thread it is answered at once. */
+bool fs_governed_park(struct governed *g, fuse_req_t req, const struct fs_parked *proto,
+		      const char *data, size_t len)
+{
+	struct fs_parked *p = malloc(sizeof(*p) + len);
+
+	if (!p)
+		return false;
+	fs_governed_blocked(g, true);
+	*p = *proto;
+	p->g = g;
+	p->req = req;
+	p->job = (struct fs_job){.run = parked_run, .timeout_ms = blocked_patience(g)};
+	p->len = len;
+	if (len)
+		memcpy(p->data, data, len);
+	if (fs_defer(g->m, &p->job) == 0)
+		return true;
+	free(p);
+	return false;
+}
