@@ -1,7 +1,7 @@
-/* Acting as the calling user, on the serving thread alone: raw system calls, because those
- * of libc change all threads; and umask, which Linux keeps per file system context, after
- * the thread has got one of its own. The kernel has already decided that the caller may do
- * what it asked for; this is about whose the result is. */
+/* Acting as the calling user, on the serving thread alone: raw system calls, because
+ * those of libc change all threads; and umask, which Linux keeps per file system context,
+ * after the thread has got one of its own. The kernel has already decided that the caller
+ * may do what it asked for; this is about whose the result is. */
 #include "fs.h"
 
 #include <linux/capability.h>
@@ -102,47 +102,24 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved)
 	return switch_ids(saved, ctx->uid, content_gid(req, fd));
 }
 
-static int drop_fsetid(struct fs_caller *saved)
+int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct weak[2];
-
-	memcpy(weak, thread.caps, sizeof(weak));
-	weak[0].effective &= ~(1U << CAP_FSETID);
-	if (syscall(SYS_capset, &head, weak))
-		return -errno;
-	saved->weakened = true;
-	return 0;
-}
-
-int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved)
-{
 	int r;
 
 	if (fs_mount_of(req)->uid == 0 && fuse_req_ctx(req)->uid != 0)
 		return fs_caller_content(req, fd, saved);
 	*saved = (struct fs_caller){0};
 	r = thread_prepare();
-	return r ? r : drop_fsetid(saved);
-}
-
-int fs_caller_owner(fuse_req_t req, int fd, struct fs_caller *saved)
-{
-	const struct fs_mount *m = fs_mount_of(req);
-	int r;
-
-	*saved = (struct fs_caller){0};
-	if (m->uid != 0 || fuse_req_ctx(req)->uid == 0)
-		return 0;
-	r = thread_prepare();
-	if (!r)
-		r = switch_ids(saved, m->uid, content_gid(req, fd));
-	if (!r) {
-		r = drop_fsetid(saved);
-		if (r)
-			fs_caller_restore(saved);
-	}
-	return r;
+	if (r)
+		return r;
+	memcpy(weak, thread.caps, sizeof(weak));
+	weak[0].effective &= ~(1U << CAP_FSETID);
+	if (syscall(SYS_capset, &head, weak))
+		return -errno;
+	saved->weakened = true;
+	return 0;
 }
 
 void fs_caller_restore(struct fs_caller *saved)

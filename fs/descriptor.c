@@ -1,6 +1,6 @@
 /* How a backing file is reached without keeping a descriptor for each that the kernel
- * knows: by its file handle where the file system has handles and the daemon may open them,
- * else by walking its path again. What was used last stays open, up to a bound. */
+ * knows: by its file handle where the file system has handles and the daemon may open
+ * them, else by walking its path again. What was used last stays open, up to a bound. */
 #include "inode.h"
 
 #include <fcntl.h>
@@ -143,7 +143,8 @@ static char *node_path(struct fs_mount *m, const struct fs_inode *i)
 	char *path = NULL, *at;
 
 	pthread_mutex_lock(&m->inodes_lock);
-	for (const struct fs_inode *n = i; n && n->name && len < (1U << 20); n = n->parent)
+	for (const struct fs_inode *n = i; n && n->name && len < (1U << 20);
+	     n = n->parent)
 		len += strlen(n->name) + 1;
 	if (len && len < (1U << 20))
 		path = malloc(len);
@@ -209,12 +210,14 @@ static int open_walk(struct fs_mount *m, const struct fs_inode *i)
 		return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ESTALE : fd;
 	if (fstat(fd, &st))
 		return -errno;
-	if (st.st_dev != i->dev || st.st_ino != i->ino || (st.st_mode & S_IFMT) != i->type)
+	if (st.st_dev != i->dev || st.st_ino != i->ino ||
+	    (st.st_mode & S_IFMT) != i->type)
 		return -ESTALE;
 	return steal_fd(&fd);
 }
 
-/* A file without a name, or one whose name we lost, lives in the handles that are open. */
+/* A file without a name, or one whose name we lost, lives in the handles that are open.
+ */
 static int open_from_users(struct fs_inode *i)
 {
 	int fd = -ESTALE;
@@ -356,8 +359,8 @@ static bool mount_is_own(const struct fs_mount *m, int id)
 		char *type = strstr(line, " - ");
 		int this;
 
-		/* Escaped characters make names differ; a daemon that is mounted on such a
-		 * path inside its own source still answers, one level deeper. */
+		/* Escaped characters make names differ; a daemon that is mounted on such
+		 * a path inside its own source still answers, one level deeper. */
 		if (type && sscanf(line, "%d %*d %*s %*s %4095s", &this, point) == 2)
 			own = this == id && strncmp(type, " - fuse", 7) == 0 &&
 			      m->mountpoint && strcmp(point, m->mountpoint) == 0;

@@ -215,9 +215,6 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_mus
 /* The same, and root's requests lose CAP_FSETID too: for BACKING_OPEN, whose credentials
  * serve every later write by anybody. */
 int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
-/* For a change of owner or group that the kernel has allowed: stays root, but in the
- * caller's groups, so that sgid goes as it would. */
-int fs_caller_owner(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
 void fs_caller_restore(struct fs_caller *saved);
 /* Is the caller of this request in the group, by its gid or by a supplementary group? */
 bool fs_caller_in_group(fuse_req_t req, gid_t gid);

@@ -1,5 +1,6 @@
-/* The inode table: one node for each backing file and class that the kernel, a handle or a
- * child knows; what class a name gives a file; and where directories were last found. */
+/* The inode table: one node for each backing file and class that the kernel, a handle or
+ * a child knows; what class a name gives a file; and where directories were last found.
+ */
 #include "inode.h"
 
 #include <fcntl.h>
@@ -344,7 +345,8 @@ static struct fs_inode *node_enter(struct fs_mount *m, struct fs_inode *parent,
 static bool is_state(const struct fs_mount *m, const struct fs_inode *parent,
 		     const struct stat *st)
 {
-	return parent->state || (st->st_dev == m->state_dev && st->st_ino == m->state_ino);
+	return parent->state ||
+	       (st->st_dev == m->state_dev && st->st_ino == m->state_ino);
 }
 
 int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name, int fd,

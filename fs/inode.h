@@ -13,14 +13,14 @@ struct fs_plain_state;
 
 struct fs_inode_private {
 	/* Under table->cache_lock: */
-	int fd;		   /* cached O_PATH descriptor, or -1 */
-	unsigned pins;	   /* users of fd; a pinned descriptor is not closed */
-	bool keep;	   /* fd stays until the node goes: it cannot be opened again */
+	int fd;	       /* cached O_PATH descriptor, or -1 */
+	unsigned pins; /* users of fd; a pinned descriptor is not closed */
+	bool keep;     /* fd stays until the node goes: it cannot be opened again */
 	struct fs_inode_private *lru_prev, *lru_next; /* unpinned, oldest first */
 
 	/* Constant: */
-	unsigned char device;	    /* which of table->devices; 0 is that of the root */
-	signed char mount;	    /* which of table->mounts can open the handle, or -1 */
+	unsigned char device; /* which of table->devices; 0 is that of the root */
+	signed char mount;    /* which of table->mounts can open the handle, or -1 */
 	unsigned char handle_bytes; /* 0: no file handle */
 	int handle_type;
 
@@ -46,7 +46,8 @@ struct fs_mount_point {
 
 struct fs_inode_table {
 	bool handles; /* file handles work here; else paths are walked again */
-	/* A backing file could not be handed to the kernel; said once, not tried again. */
+	/* A backing file could not be handed to the kernel; said once, not tried again.
+	 */
 	_Atomic bool passthrough_broken;
 
 	pthread_mutex_t cache_lock; /* a leaf: nothing is taken under it */

@@ -14,7 +14,7 @@
 #define VALUE_MAX_BYTES 1024 /* of one value as printed */
 
 /* A burst of 50 lines, then 10 a second, per uid and event. */
-#define BURST	    50
+#define BURST	    50LL
 #define PER_SECOND  10
 #define BUCKETS	    256 /* power of two */
 #define EVENT_BYTES 32

@@ -3,8 +3,8 @@
  *   refused path="audit.jsonl" offset=4 reason="..." pid=12 comm="bash" quarantine="..."
  *
  * String values are quoted and JSON-escaped (newline, ESC, C1, bidi, bytes that are not
- * UTF-8), lines are rate-limited per uid and event (what was left out is counted and said), and
- * the content of a record is never logged. Thread-safe. */
+ * UTF-8), lines are rate-limited per uid and event (what was left out is counted and
+ * said), and the content of a record is never logged. Thread-safe. */
 #ifndef FS_LOG_H
 #define FS_LOG_H
 
@@ -21,12 +21,12 @@ struct fs_field {
 
 static inline struct fs_field fs_str(const char *key, const char *value)
 {
-	return (struct fs_field){ .key = key, .string = value ? value : "" };
+	return (struct fs_field){.key = key, .string = value ? value : ""};
 }
 
 static inline struct fs_field fs_int(const char *key, int64_t value)
 {
-	return (struct fs_field){ .key = key, .number = value };
+	return (struct fs_field){.key = key, .number = value};
 }
 
 #define FS_STR(k, v) fs_str((k), (v))
@@ -36,7 +36,7 @@ static inline struct fs_field fs_int(const char *key, int64_t value)
  * ((uid_t)-1: nobody's, never limited). */
 #define FS_LOG(priority, uid, event, ...)                                                \
 	fs_log((priority), (uid), (event),                                               \
-	       (const struct fs_field[]){ __VA_ARGS__, { .key = NULL } })
+	       (const struct fs_field[]){__VA_ARGS__, {.key = NULL}})
 
 void fs_log_open(bool to_stderr, bool debug);
 void fs_log(int priority, uid_t uid, const char *event, const struct fs_field *fields);

@@ -1,6 +1,7 @@
 /* jsonlfs: parse -> set up -> run -> exit. */
 #include "start.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -70,6 +71,13 @@ static int main_loop(struct fs_mount *m, bool single)
 	return r;
 }
 
+static bool main_severed(struct fuse_session *se)
+{
+	struct pollfd pfd = {.fd = fuse_session_fd(se)};
+
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR);
+}
+
 /* Serves until the file system is unmounted or a signal comes, then lets nothing pending
  * be lost. */
 static int main_serve(struct fs_mount *m, const struct fs_options *o, int *report,
@@ -89,9 +97,10 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	r = main_loop(m, o->single);
 	signal = fs_process_signals_end();
 	fs_process_drain(m, ours ? ours : "");
-	/* After umount -l the path may carry the mount of somebody else. */
+	/* After umount -l the path may carry the mount of somebody else; of a connection
+	 * that is severed libfuse only frees what it holds. */
 	there = fs_mountpoint_device(m->mountpoint);
-	if (!ours || !there || strcmp(ours, there) == 0)
+	if (!ours || !there || strcmp(ours, there) == 0 || main_severed(m->se))
 		fuse_session_unmount(m->se);
 	FS_LOG(LOG_INFO, (uid_t)-1, "unmounted", FS_STR("mountpoint", m->mountpoint),
 	       FS_INT("signal", signal),

@@ -179,25 +179,43 @@ static void time_of(int to_set, int set, int now, const struct timespec *value,
 		*out = *value;
 }
 
+static int change_mode(int fd, mode_t mode)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return chmod(path, mode & 07777) ? -errno : 0;
+}
+
+/* Would the caller's own chown have taken the setgid bit away? Ours, which is root's,
+ * leaves it when there is no group execution. */
+static bool loses_setgid(fuse_req_t req, const struct stat *st, gid_t gid)
+{
+	if (fuse_req_ctx(req)->uid == 0 || fs_mount_of(req)->uid != 0 ||
+	    !S_ISREG(st->st_mode) || (st->st_mode & (S_ISGID | S_IXGRP)) != S_ISGID)
+		return false;
+	return !fs_caller_in_group(req, st->st_gid) ||
+	       (st->st_mode & S_ISUID && gid != (gid_t)-1 &&
+		!fs_caller_in_group(req, gid));
+}
+
 static int set_owner(fuse_req_t req, int fd, const struct stat *attr, int to_set)
 {
 	uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 	gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
-	struct fs_caller saved;
-	int r = fs_caller_owner(req, fd, &saved);
+	struct stat st;
 
-	if (r)
-		return r;
-	r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
-	fs_caller_restore(&saved);
-	return r;
+	if (fstat(fd, &st) || fchownat(fd, "", uid, gid, AT_EMPTY_PATH))
+		return -errno;
+	if (!loses_setgid(req, &st, gid))
+		return 0;
+	return change_mode(fd, st.st_mode & ~(mode_t)(S_ISUID | S_ISGID));
 }
 
 /* A mode that comes with a size or an owner is no chmod: the kernel wants suid and sgid
- * cleared. The backing file system has done so already, and knows better when. */
+ * cleared. That has been done already, and by one who knows better when. */
 static int set_mode(int fd, mode_t mode, bool clearing)
 {
-	char path[64];
 	struct stat st;
 
 	if (clearing) {
@@ -205,8 +223,7 @@ static int set_mode(int fd, mode_t mode, bool clearing)
 			return -errno;
 		mode &= st.st_mode | ~(mode_t)(S_ISUID | S_ISGID);
 	}
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return chmod(path, mode & 07777) ? -errno : 0;
+	return change_mode(fd, mode);
 }
 
 static int set_times(int fd, const struct stat *attr, int to_set)

@@ -7,8 +7,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs_mount *m = userdata;
 
-	/* Modes of new files are the backing file system's matter: a default ACL takes the
-	 * place of the umask. */
+	/* Modes of new files are the backing file system's matter: a default ACL takes
+	 * the place of the umask. */
 	conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
 	if (m->config.xattr)
 		conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
@@ -161,8 +161,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	int from = fs_handle_fd(fi_in), to = fs_handle_fd(fi_out);
 	ssize_t n;
 
-	if (from < 0 || to < 0 ||
-	    fs_inode_of(m, ino_in)->class == JSONL_CLASS_GOVERNED ||
+	if (from < 0 || to < 0 || fs_inode_of(m, ino_in)->class == JSONL_CLASS_GOVERNED ||
 	    fs_inode_of(m, ino_out)->class == JSONL_CLASS_GOVERNED) {
 		fuse_reply_err(req, EXDEV);
 		return;

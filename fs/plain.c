@@ -17,14 +17,15 @@
 /* Two changes within one tick of the clock that files are stamped by look like one. */
 #define PLAIN_TICK_NS 20000000LL
 
-#define BROKEN(m) atomic_load_explicit(&(m)->table->passthrough_broken, memory_order_relaxed)
+#define BROKEN(m)                                                                        \
+	atomic_load_explicit(&(m)->table->passthrough_broken, memory_order_relaxed)
 
 /* Under inode->lock. */
 struct fs_plain_state {
 	unsigned cached, through; /* handles that are open; never both */
 	int backing;		  /* the kernel's number of the backing file */
-	/* Somebody may have mapped it for writing round our page cache, and such a mapping
-	 * outlives its handle. */
+	/* Somebody may have mapped it for writing round our page cache, and such a
+	 * mapping outlives its handle. */
 	bool written_through;
 	/* What the pages in the cache belong to. */
 	bool stamped;
@@ -98,8 +99,8 @@ static void plain_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_buf
 			    off_t off, struct fuse_file_info *fi)
 {
 	struct fs_caller saved;
-	ssize_t n = is_sealed(h) ? -EPERM
-				: fs_caller_content(req, plain_of(h)->fd, &saved);
+	ssize_t n =
+	    is_sealed(h) ? -EPERM : fs_caller_content(req, plain_of(h)->fd, &saved);
 
 	if (!n) {
 		n = write_all(plain_of(h)->fd, in, off,
@@ -134,8 +135,7 @@ static void plain_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t
 			    off_t len, struct fuse_file_info *fi)
 {
 	struct fs_caller saved;
-	int r = is_sealed(h) ? EPERM
-			    : -fs_caller_content(req, plain_of(h)->fd, &saved);
+	int r = is_sealed(h) ? EPERM : -fs_caller_content(req, plain_of(h)->fd, &saved);
 
 	(void)fi;
 	if (!r) {
@@ -280,10 +280,10 @@ static int backing_open(fuse_req_t req, int fd)
 }
 #endif
 
-/* How the first open of a file decides. A file without a name stays here because it may be
- * linked to that of a log (see is_sealed). Files with suid or sgid stay here because the
- * kernel would write to the backing file with one set of credentials for everybody, and
- * take those bits away from root, too. */
+/* How the first open of a file decides. A file without a name stays here because it may
+ * be linked to that of a log (see is_sealed). Files with suid or sgid stay here because
+ * the kernel would write to the backing file with one set of credentials for everybody,
+ * and take those bits away from root, too. */
 static bool wants_through(const struct fs_mount *m, const struct fs_inode *i,
 			  const struct fs_plain_state *s, const struct stat *st,
 			  bool writing)

@@ -291,7 +291,10 @@ static void add_script(pid_t pid, const struct interpreter *in, char *buf, size_
 	if (text && text + strlen(text) >= cmdline + CMDLINE_MAX)
 		return;
 	if (found == FOUND_CODE || found == FOUND_MODULE) {
-		option[2] = letter ? letter : 'c';
+		if (letter)
+			option[2] = letter;
+		else
+			option[2] = 'c';
 		append(buf, size, option);
 	}
 	if ((found == FOUND_MODULE || found == FOUND_SCRIPT) && text &&

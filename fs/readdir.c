@@ -51,8 +51,7 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (d) {
 		pthread_mutex_init(&d->lock, NULL);
-		d->fd = r =
-		    fs_inode_open(m, fs_inode_of(m, ino), O_RDONLY | O_DIRECTORY);
+		d->fd = r = fs_inode_open(m, fs_inode_of(m, ino), O_RDONLY | O_DIRECTORY);
 	}
 	if (r < 0) {
 		if (d)
@@ -76,9 +75,9 @@ void fs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		    struct fuse_file_info *fi)
 {
 	(void)ino;
-	fuse_reply_err(
-	    req, (datasync ? fdatasync(dir_of(fi)->fd) : fsync(dir_of(fi)->fd)) ? errno
-										: 0);
+	fuse_reply_err(req, (datasync ? fdatasync(dir_of(fi)->fd) : fsync(dir_of(fi)->fd))
+				? errno
+				: 0);
 }
 
 /* ---- the stream ---- */

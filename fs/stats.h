@@ -41,8 +41,9 @@ struct fs_writer_stats {
 	FS_WRITER_COUNTERS(X)
 #undef X
 	_Atomic uint64_t largest; /* longest record in bytes */
-	_Atomic int64_t first, last; /* seconds since the epoch of first and last append */
-	_Atomic int64_t warned;	     /* second of the last oversize log line */
+	_Atomic int64_t first,
+	    last;		/* seconds since the epoch of first and last append */
+	_Atomic int64_t warned; /* second of the last oversize log line */
 };
 
 struct fs_stats {
@@ -55,19 +56,20 @@ struct fs_stats {
 int fs_stats_init(struct fs_stats *s);
 void fs_stats_deinit(struct fs_stats *s);
 /* Finds or makes the entry. Never NULL: out of memory yields the "(other)" entry. */
-struct fs_writer_stats *fs_stats_writer(struct fs_stats *s, const char *program, uid_t uid,
-					const char *path);
+struct fs_writer_stats *fs_stats_writer(struct fs_stats *s, const char *program,
+					uid_t uid, const char *path);
 /* Calls fn for each entry, under the table's lock. */
-void fs_stats_each(struct fs_stats *s, void (*fn)(void *ctx, const struct fs_writer_stats *w),
-		   void *ctx);
+void fs_stats_each(struct fs_stats *s,
+		   void (*fn)(void *ctx, const struct fs_writer_stats *w), void *ctx);
 
-/* The program behind a pid: /proc/PID/exe, and for a known interpreter the script argument
- * ("/usr/bin/python3 /srv/audit.py"), its path made absolute; `-m MODULE` for a module, `-c`
- * alone for code, which is never shown, as no other argument is. "(NAME)" where the
- * executable may not be read, "(pid gone)" when the process is no longer there, "(unknown)"
- * for pid 0. Two to eight microseconds, and right after an exec; a cache by pid and start
- * time would have to read /proc/PID/stat, which takes six. Never looks at the paths
- * themselves, which may lead into our own mount. Any thread. */
+/* The program behind a pid: /proc/PID/exe, and for a known interpreter the script
+ * argument
+ * ("/usr/bin/python3 /srv/audit.py"), its path made absolute; `-m MODULE` for a module,
+ * `-c` alone for code, which is never shown, as no other argument is. "(NAME)" where the
+ * executable may not be read, "(pid gone)" when the process is no longer there,
+ * "(unknown)" for pid 0. Two to eight microseconds, and right after an exec; a cache by
+ * pid and start time would have to read /proc/PID/stat, which takes six. Never looks at
+ * the paths themselves, which may lead into our own mount. Any thread. */
 void fs_program_name(pid_t pid, char *buf, size_t size);
 
 #endif

@@ -76,7 +76,8 @@ static struct jsonl_report *passthrough_report(struct fs_mount *m)
 
 	jsonl_report_add_bool(r, "on", on);
 	if (!on)
-		jsonl_report_add_string(r, "reason", reason ? reason : "not negotiated yet");
+		jsonl_report_add_string(r, "reason",
+					reason ? reason : "not negotiated yet");
 	return r;
 }
 
@@ -168,6 +169,7 @@ static void select_writer(void *ctx, const struct fs_writer_stats *w)
 		return;
 	if (s->count == s->cap) {
 		size_t cap = s->cap ? s->cap * 2 : 64;
+		/* Of pointers. NOLINTNEXTLINE(bugprone-sizeof-expression) */
 		void *grown = realloc(s->list, cap * sizeof(*s->list));
 
 		if (!grown) {

@@ -185,6 +185,9 @@ void fs_state_stat(struct fs_mount *m, const struct fs_inode *i, struct stat *st
 struct state_handle {
 	struct fs_handle handle;
 	struct fs_mount *mount; /* for state_abandon, which has no request */
+	/* Held while an answer is sent: the reader may have its bytes, and close, before
+	 * the call that sends them has returned. */
+	pthread_mutex_t busy;
 	char *text;
 	size_t len;
 };
@@ -192,12 +195,14 @@ struct state_handle {
 static void state_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
-	const struct state_handle *s = (const struct state_handle *)h;
+	struct state_handle *s = (struct state_handle *)h;
 	size_t start = (uint64_t)off < s->len ? (size_t)off : s->len;
 
 	if (size > s->len - start)
 		size = s->len - start;
+	pthread_mutex_lock(&s->busy);
 	fuse_reply_buf(req, s->text + start, size);
+	pthread_mutex_unlock(&s->busy);
 }
 
 static void state_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
@@ -245,6 +250,9 @@ static void state_close(struct fs_mount *m, struct fs_handle *h)
 	struct state_handle *s = (struct state_handle *)h;
 
 	fs_handle_unlink(m, h);
+	pthread_mutex_lock(&s->busy);
+	pthread_mutex_unlock(&s->busy);
+	pthread_mutex_destroy(&s->busy);
 	free(s->text);
 	free(s);
 }
@@ -293,6 +301,7 @@ int fs_state_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi)
 	}
 	s->len = strlen(s->text);
 	s->mount = m;
+	pthread_mutex_init(&s->busy, NULL);
 	s->handle.ops = &state_ops;
 	s->handle.flags = fi->flags;
 	fs_handle_link(m, &s->handle, i);

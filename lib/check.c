@@ -237,6 +237,22 @@ static int judge_blank(struct scan *s, size_t len)
 
 /* ---- lines with NULs, and lines without end ---- */
 
+/* Length of the run of NULs at p. By words: after a crash, or in a hole, runs are long.
+ */
+static size_t nul_length(const char *p, size_t len)
+{
+	size_t n = 0;
+
+	for (uint64_t word[4]; n + sizeof(word) <= len; n += sizeof(word)) {
+		memcpy(word, p + n, sizeof(word));
+		if (word[0] | word[1] | word[2] | word[3])
+			break;
+	}
+	while (n < len && p[n] == '\0')
+		n++;
+	return n;
+}
+
 /* Steps over a run of NULs, however long. */
 static int step_over_nuls(struct scan *s)
 {
@@ -244,8 +260,7 @@ static int step_over_nuls(struct scan *s)
 	int rc = 1;
 
 	while (rc == 1) {
-		while (s->start < s->end && s->buf[s->start] == '\0')
-			s->start++;
+		s->start += nul_length(s->buf + s->start, s->end - s->start);
 		if (s->start < s->end)
 			break;
 		rc = fill_or_wait(s);

@@ -1,6 +1,7 @@
 /* Names -> class, and what a rename from one name to another means. Built once from the
- * configuration, immutable, any thread. Paths are relative to the vault's root, without a
- * leading slash. The grammar of generations stands in docs/FORMAT.md and as tables in
+ * configuration, immutable, any thread, no allocation after that. Paths are relative to
+ * the vault's root, without a leading slash. The grammar of generations stands in
+ * generation.h, that of patterns in glob.h, both in docs/FORMAT.md, and as tables in
  * tests/unit. */
 #ifndef JSONL_POLICY_H
 #define JSONL_POLICY_H
@@ -28,8 +29,9 @@ enum jsonl_class jsonl_policy_classify(const struct jsonl_policy *policy,
 bool jsonl_policy_may_govern(const struct jsonl_policy *policy, const char *name);
 /* Is `path` the name of a generation of some governed name (in the same directory)? */
 bool jsonl_policy_is_generation(const struct jsonl_policy *policy, const char *path);
-/* Is file name `gen` a generation of file name `live`, both in directory `dir` ("" is the
- * root)? For copytruncate: which siblings may hold the content. */
+/* Is file name `gen` a generation of file name `live`, which is governed and in the same
+ * directory? For copytruncate: which siblings may hold the content. A name that
+ * generations= adds may belong to every governed file. */
 bool jsonl_policy_generation_of(const struct jsonl_policy *policy, const char *live,
 				const char *gen);
 /* May renaming directory `from` to `to` change the class of a path below it? False is

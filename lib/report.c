@@ -142,7 +142,7 @@ char *jsonl_report_text(const struct jsonl_report *r, bool pretty)
 }
 
 /* Parses what jsonl_text_check has accepted; json-c by itself would take more than JSON,
- * and one of its versions with VALIDATE_UTF8 refuses what is proper UTF-8. */
+ * and its version 0.18, told to be strict, refuses what is proper UTF-8. */
 static struct json_object *parse_valid(const char *text, size_t len)
 {
 	struct json_tokener *tok;
@@ -153,7 +153,6 @@ static struct json_object *parse_valid(const char *text, size_t len)
 	tok = json_tokener_new_ex(TEXT_DEPTH + 1);
 	if (!tok)
 		return NULL;
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	o = json_tokener_parse_ex(tok, text, (int)len);
 	if (json_tokener_get_error(tok) != json_tokener_success ||
 	    json_tokener_get_parse_end(tok) != len) {
@@ -188,7 +187,7 @@ static int slurp(const char *path, char **text, size_t *len, char **error)
 	if (!buf)
 		return read_failed(error, path, 0, -ENOMEM, "out of memory");
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return read_failed(error, path, 0, -errno, strerror(errno));
+		return read_failed(error, path, 0, -errno, jsonl_error_text(-errno));
 	if (!S_ISREG(st.st_mode))
 		return read_failed(error, path, 0, -EINVAL, "is not a regular file");
 	for (;;) {
@@ -197,7 +196,8 @@ static int slurp(const char *path, char **text, size_t *len, char **error)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return read_failed(error, path, 0, -errno, strerror(errno));
+			return read_failed(error, path, 0, -errno,
+					   jsonl_error_text(-errno));
 		have += (size_t)n;
 		if (n == 0)
 			break;

@@ -5,6 +5,10 @@
 #include "cleanup.h"
 #include "text.h"
 
+/* How far back the beginning of a tail is searched for, in maxrecords: beyond that it is
+ * not half a record but another kind of file. */
+#define TAIL_SEARCH 4
+
 /* Finds where the line that ends at `end` begins: after the last newline before it.
  * *start is -1 when there is none within `max` bytes and the file goes on. */
 static int find_line_start(const struct jsonl_io *io, int fd, off_t end, uint64_t max,
@@ -37,7 +41,8 @@ static int find_line_start(const struct jsonl_io *io, int fd, off_t end, uint64_
 	return 0;
 }
 
-static int read_range(const struct jsonl_io *io, int fd, off_t start, off_t end, char **buf)
+static int read_range(const struct jsonl_io *io, int fd, off_t start, off_t end,
+		      char **buf)
 {
 	size_t len = (size_t)(end - start);
 	cleanup_free char *mem = malloc(len ? len : 1);
@@ -85,7 +90,8 @@ static bool looks_cut(const char *tail, size_t len, unsigned maxdepth)
 	while (len && tail[len - 1] == '\0')
 		len--;
 	verdict = jsonl_text_check(tail, len, maxdepth, &text);
-	return verdict == JSONL_OK || verdict == JSONL_INCOMPLETE || verdict == JSONL_BLANK;
+	return verdict == JSONL_OK || verdict == JSONL_INCOMPLETE ||
+	       verdict == JSONL_BLANK;
 }
 
 int jsonl_tail_inspect(const struct jsonl_io *io, int fd, off_t size, uint64_t maxrecord,
@@ -98,18 +104,27 @@ int jsonl_tail_inspect(const struct jsonl_io *io, int fd, off_t size, uint64_t m
 	int rc;
 
 	*tail = (struct jsonl_tail){
-		.state = JSONL_TAIL_CLEAN, .size = size, .start = size, .visible = size
-	};
+	    .state = JSONL_TAIL_CLEAN, .size = size, .start = size, .visible = size};
 	if (!size)
 		return 0;
-	rc = find_line_start(io, fd, size, maxrecord, &start);
+	rc = find_line_start(io, fd, size, maxrecord * TAIL_SEARCH, &start);
 	if (rc || start == size)
 		return rc;
 	tail->state = JSONL_TAIL_UNKNOWN;
 	tail->verdict = JSONL_UNKNOWN_TAIL;
-	if (start < 0 || (uint64_t)(size - start) > maxrecord)
+	if (start < 0)
 		return 0;
 	tail->start = start;
+	if ((uint64_t)(size - start) > maxrecord) {
+		/* Too long to be judged; half a record all the same if a log is before
+		 * it. */
+		rc = start
+			 ? line_before_is_json(io, fd, start, maxrecord, maxdepth, &known)
+			 : 0;
+		if (!rc && start && known)
+			tail->visible = start;
+		return rc;
+	}
 	rc = read_range(io, fd, start, size, &bytes);
 	if (rc)
 		return rc;

@@ -25,7 +25,7 @@ struct jsonl_tail {
 };
 
 /* `size` is the size to judge (from fstat). Reads at most the last line and the one
- * before it, each bounded by maxrecord. 0 or -errno. */
+ * before it, bounded by a few times maxrecord. 0 or -errno. */
 int jsonl_tail_inspect(const struct jsonl_io *io, int fd, off_t size, uint64_t maxrecord,
 		       unsigned maxdepth, struct jsonl_tail *tail) jsonl_must_check;
 

@@ -1,6 +1,8 @@
 /* One line of bytes -> a valid JSON text (RFC 8259, in UTF-8 as of RFC 3629), or what is
- * wrong with it and at which byte. Iterative, allocates nothing, keeps no state: any
- * thread. The vector and the portable path give identical answers. */
+ * wrong with it and at which byte. What the grammar allows is valid: keys that come
+ * twice, escapes of lone surrogates, numbers of any size. Iterative, allocates nothing,
+ * keeps no state, reads nothing outside the line: any thread. The vector and the portable
+ * path give identical answers. */
 #ifndef JSONL_TEXT_H
 #define JSONL_TEXT_H
 
@@ -22,8 +24,10 @@ enum jsonl_kind {
 };
 
 struct jsonl_text {
-	/* On a verdict: index of the first wrong byte (len when the text ends too early);
-	 * of JSONL_FUSED the first byte of the second record. */
+	/* On a verdict: index of the first wrong byte, that is the length of the longest
+	 * beginning of the line that some valid text has, too; so len when the text ends
+	 * too early, the byte that breaks a UTF-8 sequence (not its first), and the first
+	 * byte of the second record for JSONL_FUSED. Of JSONL_BOM 0. When valid: 0. */
 	size_t offset;
 	/* Of the top-level value, when valid. */
 	enum jsonl_kind kind;
@@ -36,7 +40,9 @@ struct jsonl_text {
  * around it; used for a line without its newline, and for whole documents. Returns
  * JSONL_OK or a verdict: JSONL_BLANK (white space only, or nothing), JSONL_INCOMPLETE
  * (a proper prefix of a valid text), JSONL_FUSED (a valid container, followed by `{` or
- * `[`), JSONL_TRAILING (followed by anything else) and so on; *out is always filled. */
+ * `[`), JSONL_TRAILING (followed by anything else) and so on; *out is always filled.
+ * Where the wrong byte is a NUL the verdict is JSONL_NUL. A scalar has depth 0, [] has
+ * depth 1; maxdepth above JSONL_TEXT_MAXDEPTH counts as that. */
 int jsonl_text_check(const void *line, size_t len, unsigned maxdepth,
 		     struct jsonl_text *out) jsonl_must_check;
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,17 +270,16 @@ static int check_path(const struct request *r, struct check_report *report,
 		      const char *path)
 {
 	struct run run = {.report = report};
-	cleanup_free char *copy = strdup(path);
 	struct jsonl_config config;
 	struct ctl_vault v = {0};
 	struct stat st;
 	int rc, code;
 
-	if (!copy || stat(path, &st) < 0) {
-		check_report_error(report, path, copy ? -errno : -ENOMEM);
+	if (stat(path, &st) < 0) {
+		check_report_error(report, path, -errno);
 		return 0;
 	}
-	rc = ctl_vault_find(S_ISDIR(st.st_mode) ? path : dirname(copy), &v);
+	rc = ctl_vault_find(path, &v);
 	if (rc == 0)
 		rc = jsonl_config_init(&config);
 	if (rc < 0) {

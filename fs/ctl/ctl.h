@@ -45,7 +45,8 @@ struct ctl_vault {
 	int status_error; /* why there is none: -errno, 0 when status is there */
 };
 
-/* Finds the vault of a directory. 0 or -errno (of path itself). */
+/* Finds the vault of a directory, or of a file (then prefix means nothing). 0 or -errno
+ * (of path itself). */
 int ctl_vault_find(const char *path, struct ctl_vault *v) jsonl_must_check;
 void ctl_vault_free(struct ctl_vault *v);
 /* ROOT/.jsonlfs/NAME as text, to be freed; NULL and *error (-errno). */

@@ -318,6 +318,7 @@ static int print_writers(const struct jsonl_report *list)
 	}
 	for (size_t i = 0; i < n; i++)
 		sorted[i] = jsonl_report_at(list, i);
+	/* Pointers are sorted. NOLINTNEXTLINE(bugprone-sizeof-expression) */
 	qsort(sorted, n, sizeof(*sorted), writer_order);
 	printf("%-40s%-28s%12s %10s %10s %8s  %s\n", "PROGRAM", "FILE", "RECORDS",
 	       "BYTES", "LARGEST", "REFUSED", "UNSAFE WITHOUT THE MOUNT");

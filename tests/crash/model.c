@@ -84,6 +84,7 @@ static void file_sync(struct model *m, struct model_file *f)
 			memcpy(f->disk + b * m->block, f->data + b * m->block, n);
 		f->dirty[b] = false;
 	}
+	memset(f->disk + f->size, 0, f->cap - f->size); /* never shown again */
 	f->disk_size = f->size;
 	f->nsizes = 0;
 }
@@ -456,6 +457,20 @@ struct cutter {
 	unsigned count;
 };
 
+/* Bytes of this block that have got to the disk when writing has come to `upto`. What
+ * replaces older bytes comes whole, since a sector does; what is added may end anywhere. */
+static size_t block_part(const struct model *m, size_t at, size_t n, size_t upto)
+{
+	const struct model_file *f = &m->files[0];
+	size_t old = f->disk_size > at ? f->disk_size - at : 0;
+
+	if (upto <= at)
+		return 0;
+	if (memcmp(f->data + at, f->disk + at, old < n ? old : n) != 0)
+		return n;
+	return n < upto - at ? n : upto - at;
+}
+
 /* What the disk holds when bytes below `upto` of the blocks in `mask` have got there. */
 static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uint64_t mask)
 {
@@ -475,8 +490,9 @@ static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uin
 
 			if (!from->dirty[b])
 				continue;
-			if (mask & (1ULL << (nth++ & 63)) && at < upto)
-				memcpy(to->data + at, from->data + at, n < upto - at ? n : upto - at);
+			if (mask & (1ULL << (nth++ & 63)))
+				memcpy(to->data + at, from->data + at,
+				       block_part(c->m, at, n, upto));
 		}
 		memset(to->data + size, 0, to->cap - size);
 		memcpy(to->disk, to->data, to->cap);

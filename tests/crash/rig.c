@@ -418,6 +418,7 @@ static const char *recover(struct rig *r, bool power, bool any)
 	off_t end;
 	int rc;
 
+	r->nlate = 0;
 	model_restart(&r->m);
 	rig_open(r, true);
 	if (!rig_append(r, 2, 1, 0)) {

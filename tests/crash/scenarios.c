@@ -118,16 +118,30 @@ static void run_tail_first(struct rig *r)
 	tail(r, true, "{\"first\":tru\0\0\0", 15);
 }
 
-static void run_tail_valid(struct rig *r)
+static void tail_valid(struct rig *r, const char *line)
 {
 	with_base(r);
-	model_put(&r->m, 0, "{\"whole\":2}", 11, true);
+	model_put(&r->m, 0, line, strlen(line) - 1, true);
 	r->tail = true;
-	rig_note(r, "{\"whole\":2}\n", RIG_KEPT);
+	rig_note(r, line, RIG_KEPT);
 	rig_open(r, true);
 	rig_append(r, 0, 1, 0);
 	rig_sync(r, 0);
+	rig_append(r, 0, 1, 0);
+	rig_sync(r, 0);
 	rig_close(r);
+}
+
+static void run_tail_valid(struct rig *r)
+{
+	tail_valid(r, "{\"whole\":2}\n");
+}
+
+/* The newline that is added is the last byte of a block, so no later append rewrites it. */
+static void run_tail_block(struct rig *r)
+{
+	r->m.block = 35; /* 11 bytes of the first line, 24 of this one */
+	tail_valid(r, "{\"whole\":2,\"block\":345}\n");
 }
 
 /* Records in pieces, one without its newline, and one that is never finished. */
@@ -176,6 +190,7 @@ const struct rig_scenario rig_scenarios[] = {
 	{ "tail: a number", run_tail_number },
 	{ "tail: the first line", run_tail_first },
 	{ "tail: a newline missing", run_tail_valid },
+	{ "tail: a newline in its block", run_tail_block },
 	{ "writer: pieces", run_writer },
 	{ "writer: release", run_writer_release },
 };

@@ -1,10 +1,15 @@
 /* The power goes at every call of every path. For each state that the disk may then be in
  * (model.h) a new process goes on, and what was durable must be there. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "rig.h"
+
+#define FOLLOWING 16 /* calls after a failed one, at each of which the power goes */
+
+#define ENOUGH 100 /* violations that show that a broken promise is noticed */
 
 static unsigned long cuts, states, violations, shown;
 static const struct rig_scenario *scenario;
@@ -38,7 +43,7 @@ static void judge_state(struct model *after, void *ctx)
 
 /* Runs up to the cut; the disk is judged as it was at that moment. */
 static unsigned cut(unsigned at, bool after, const struct model_broken *broken,
-		    struct model_fault first)
+		    struct model_fault first, enum model_loss loss)
 {
 	struct rig *r = malloc(sizeof(*r));
 	struct judge j = { .r = r, .at = at, .after = after };
@@ -51,6 +56,7 @@ static unsigned cut(unsigned at, bool after, const struct model_broken *broken,
 					       .kind = after ? MODEL_CUT_AFTER : MODEL_CUT_BEFORE,
 					       .keep = (size_t)-1 };
 	r->m.faults[1] = first;
+	r->m.loss = loss;
 	if (broken)
 		r->m.broken = *broken;
 	scenario->run(r);
@@ -65,27 +71,46 @@ static unsigned cut(unsigned at, bool after, const struct model_broken *broken,
 	return calls;
 }
 
+/* A call fails, then the power goes at one of those that follow. */
+static void after_failures(const struct model_broken *broken, unsigned calls)
+{
+	static const struct {
+		struct model_fault fault;
+		enum model_loss loss;
+	} firsts[] = {
+		{ { .kind = MODEL_SHORT, .keep = 5 }, MODEL_LOSE_NONE },
+		{ { .kind = MODEL_FAIL, .code = EIO }, MODEL_LOSE_DATA },
+		{ { .kind = MODEL_FAIL, .code = EIO }, MODEL_LOSE_ALL },
+		{ { .kind = MODEL_FAIL, .code = ENOSPC }, MODEL_LOSE_NONE },
+	};
+
+	for (unsigned i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++)
+		for (unsigned first = 1; first <= calls; first++)
+			for (unsigned at = first + 1; at <= first + FOLLOWING; at++) {
+				struct model_fault fault = firsts[i].fault;
+
+				fault.at = first;
+				cut(at, false, broken, fault, firsts[i].loss);
+			}
+}
+
 static void all(const struct model_broken *broken)
 {
-	for (unsigned s = 0; s < rig_nscenarios; s++) {
+	for (unsigned s = 0; s < rig_nscenarios && !(broken && violations > ENOUGH); s++) {
 		unsigned long bad = violations, before = states, cut_before = cuts;
+		const struct model_fault none = { 0 };
 		unsigned calls;
 
 		scenario = &rig_scenarios[s];
 		shown = 0;
 		/* A cut behind the last call: everything has been done. */
-		calls = cut(MODEL_CALLS + 1, false, broken, (struct model_fault){ 0 });
+		calls = cut(MODEL_CALLS + 1, false, broken, none, MODEL_LOSE_NONE);
 		for (unsigned at = 1; at <= calls; at++)
 			for (int after = 0; after < 2; after++)
-				cut(at, after, broken, (struct model_fault){ 0 });
-		/* A write that comes back short and is undone, then the power goes. */
-		for (unsigned first = 1; first < calls; first++)
-			for (unsigned at = first + 1; at <= first + 8; at++)
-				cut(at, false, broken,
-				    (struct model_fault){ .at = first, .kind = MODEL_SHORT,
-							  .keep = 5 });
+				cut(at, after, broken, none, MODEL_LOSE_NONE);
+		after_failures(broken, calls);
 		if (!broken)
-			printf("%-26s %3u calls, %5lu cuts, %8lu states, %lu violations\n",
+			printf("%-28s %3u calls, %5lu cuts, %8lu states, %lu violations\n",
 			       scenario->name, calls, cuts - cut_before, states - before,
 			       violations - bad);
 	}
@@ -106,11 +131,16 @@ int main(void)
 	unsigned long found;
 	int missed;
 
+	/* Files come and go by the thousand. */
+	mallopt(M_MMAP_THRESHOLD, 1 << 26);
+	mallopt(M_TRIM_THRESHOLD, 1 << 28);
 	all(NULL);
 	found = violations;
 	printf("%lu cuts, %lu states of the disk, %lu violations\n", cuts, states, violations);
 	missed = caught("no directory sync", (struct model_broken){ .no_dir_sync = true });
 	missed += caught("syncs do nothing", (struct model_broken){ .no_sync = true });
+	missed += caught("retried and believed", (struct model_broken){ .retried_sync = true });
+	missed += caught("verified from the cache", (struct model_broken){ .no_drop = true });
 	missed += caught("cut before save", (struct model_broken){ .late_save = true });
 	return found || missed ? 1 : 0;
 }

@@ -195,7 +195,10 @@ def mount(request, workdir):
         except Exception as e:
             problems.append(f"{m.mnt}: {e}")
         m.kill()
-        problems += [f"in the log of {m.mnt}: {line}" for line in m.suspicious()]
+        bad = m.suspicious()
+        problems += [f"in the log of {m.mnt}: {line}" for line in bad]
+        if bad:
+            problems.append(m.log()[-8000:])
         if m.check_after:
             for path in m.governed_backing_files():
                 try:

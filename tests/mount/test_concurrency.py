@@ -344,7 +344,7 @@ def test_rotation_beside_writers_that_open_each_time(m):
     for i in range(6):
         name = f"w{i}"
         jobs[name] = subprocess.Popen(
-            [PYTHON, "-c", PYTHON_OPEN_EACH, str(m.p("x.jsonl")), name, "120"], env=ENV)
+            [PYTHON, "-c", PYTHON_OPEN_EACH, str(m.p("x.jsonl")), name, "400"], env=ENV)
     rotations = 0
     while any(p.poll() is None for p in jobs.values()):
         try:
@@ -352,7 +352,7 @@ def test_rotation_beside_writers_that_open_each_time(m):
             rotations += 1
         except FileNotFoundError:
             pass
-        time.sleep(0.03)
+        time.sleep(0.1)
     assert all(p.wait() == 0 for p in jobs.values())
     assert rotations >= 3
     lines = []
@@ -361,7 +361,7 @@ def test_rotation_beside_writers_that_open_each_time(m):
         if m.b(name).exists():
             lines += m.records(name)
     counted = collections.Counter((r["id"], r["n"]) for r in lines)
-    assert len(counted) == 6 * 120 and set(counted.values()) == {1}
+    assert len(counted) == 6 * 400 and set(counted.values()) == {1}
     for i in range(6):
         mine = [r["n"] for r in lines if r["id"] == f"w{i}"]
-        assert mine == list(range(120))
+        assert mine == list(range(400))

@@ -666,6 +666,14 @@ def test_a_configuration_file(v, workdir):
     assert f"{config}:3:" in p.stderr.decode() and "valeu" in p.stderr.decode()
 
 
+def test_the_demonstration_of_the_readme(v):
+    demo = REPO / "mount-scripts" / "demo"
+    v.jsonlfs()
+    said = run(demo, v.path, check=0, timeout=60).stdout.decode()
+    assert " lines, 0 of them broken" in said and "8000 are whole" in said
+    v.umount()
+
+
 # ---- as an administrator installs it ----
 
 

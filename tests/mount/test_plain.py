@@ -12,7 +12,6 @@ import select
 import shutil
 import stat
 import struct
-import subprocess
 import time
 
 import pytest
@@ -727,8 +726,8 @@ def few_descriptors(mount):
     return m
 
 
-def open_descriptors(m):
-    return len(os.listdir(f"/proc/{m.proc.pid}/fd"))
+def open_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @pytest.mark.limit(180)
@@ -743,11 +742,53 @@ def test_twenty_thousand_files_with_few_descriptors(few_descriptors):
     assert not util.run("ls", "-lR", m.mnt, check=0, timeout=100).stderr
     held = [open(m.p(f"d0/{n}"), "rb") for n in range(300)]
     util.run("chmod", "-R", "u+x", m.p("d1"), check=0, timeout=60)
-    assert open_descriptors(m) < 1024
+    assert open_fds(m.proc.pid) < 1024
     for f in held:
         f.close()
     util.run("rm", "-r", *[m.p(f"d{d}") for d in range(20)], check=0, timeout=100)
     assert sorted(os.listdir(m.backing)) == [".jsonlfs"]
+
+
+@pytest.mark.limit(120)
+def test_ordinary_users_mount(workdir):
+    """Without capabilities there are no file handles: paths are walked again. Renames,
+    unlinked files and more files than descriptors work all the same."""
+    source, mnt, log = workdir / "src", workdir / "mnt", workdir / "user.log"
+    for d in (source, mnt):
+        d.mkdir()
+        os.chown(d, util.NOBODY, util.NOBODY)
+    log.touch()
+    with open(log, "wb") as out:
+        daemon = util.subprocess.Popen(
+            ["/bin/bash", "-c", 'ulimit -n 200 && exec "$@"', "bash",
+             util.binary("jsonlfs"), "-f", source, mnt],
+            user=util.NOBODY, group=util.NOBODY, extra_groups=[], cwd="/", env=util.ENV,
+            stdin=util.subprocess.DEVNULL, stdout=out, stderr=out,
+        )
+    try:
+        util.wait_for(lambda: str(mnt) in util.mount_table(), "the mount")
+        script = """
+            set -e; cd "$1"
+            umask 027; mkdir d; for i in $(seq 1500); do echo $i > d/f$i; done
+            test $(ls -l d | wc -l) = 1501; test $(stat -c %a d) = 750
+            mkdir -p x/y/z; echo deep > x/y/z/f; mv x/y w; test $(cat w/z/f) = deep
+            exec 3< d/f7; mv d/f7 w/f7; mv d e; test $(cat w/f7) = 7; test $(cat e/f9) = 9
+            ln w/f7 l; test $(stat -c %h l) = 2; rm w/f7 l; test $(cat <&3) = 7
+            test $(stat -L -c %h /proc/self/fd/3) = 0
+            chmod 600 e/f1; touch -d @5 e/f1; test "$(stat -c '%a %Y' e/f1)" = "600 5"
+            echo '{"a":1}' >> log.jsonl; mv log.jsonl log.jsonl.1; echo '{}' >> log.jsonl
+            cat log.jsonl.1 log.jsonl; rm -rf e
+        """
+        out = util.sh(script, "/", mnt, uid=util.NOBODY, timeout=90).stdout
+        assert out == b'{"a":1}\n{}\n'
+        with refused(errno.EACCES):  # nobody else's business, not even root's
+            os.listdir(mnt)
+        assert sorted(os.listdir(source)) == [".jsonlfs", "log.jsonl", "log.jsonl.1", "w", "x"]
+        assert open_fds(daemon.pid) < 200
+        assert "reached-by=\"path\"" in log.read_text()
+    finally:
+        util.run("umount", "-l", mnt)
+        assert daemon.wait(20) == 0, log.read_text()
 
 
 # ---- the state directory ----
@@ -905,6 +946,10 @@ def test_make_a_program_and_run_it(m):
     m.p("x.c").write_text('#include <stdio.h>\nint main(){puts("ran");}\n')
     util.run("cc", "-o", "x", "x.c", cwd=m.p(), check=0)
     assert util.run(m.p("x"), check=0).stdout == b"ran\n"
-    with util.running("bash", "-c", "cp /bin/sleep s && exec ./s 20", cwd=m.p()):
-        util.wait_for(lambda: m.p("s").exists() and subprocess.run(
-            ["fuser", str(m.p("s"))], capture_output=True).returncode in (0, 1), "sleep")
+    # A program that runs cannot be written to; one that was just written can run.
+    shutil.copy("/bin/sleep", m.p("s"))
+    with util.running(m.p("s"), "20"):
+        util.wait_for(
+            lambda: util.outcome(lambda: os.close(os.open(m.p("s"), os.O_WRONLY)))
+            == errno.ETXTBSY, "ETXTBSY")
+    os.close(os.open(m.p("s"), os.O_WRONLY))

@@ -312,6 +312,11 @@ static void test_file(void)
 	CHECK(config.onbad == JSONL_ONBAD_QUARANTINE && !config.passthrough);
 	CHECK(config.readonly && config.locktimeout_ms == 2500);
 
+	CHECK(load("{\"fsname\": \"Z\u00fcrich\", \"exclude\": \"\\u00fc.*\"}") == 0,
+	      "%s", error ? error : "");
+	CHECK(config.fsname && strcmp(config.fsname, "Z\u00fcrich") == 0);
+	CHECK(strcmp(config.exclude, "\u00fc.*") == 0, "%s", config.exclude);
+
 	CHECK(load("{\n\"pipebuf\": 1,\n\n\"pipebuff\": 2\n}") == -EINVAL);
 	snprintf(where, sizeof(where), "%s:4:", path);
 	CHECK_SAID(where);
