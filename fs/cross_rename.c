@@ -36,6 +36,10 @@ static int rename_plain(struct renaming *r)
 {
 	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
 		return -errno;
+	if (r->src)
+		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
+	if (r->dst && (r->flags & RENAME_EXCHANGE))
+		fs_inode_moved(r->m, r->dst, r->old_dir, r->old_name);
 	return 0;
 }
 
@@ -113,11 +117,7 @@ static int rename_directory(struct renaming *r)
 {
 	int rc = directory_may_move(r, r->old_fd, r->old_name, r->old_path, r->new_path);
 
-	if (!rc)
-		rc = rename_plain(r);
-	if (!rc)
-		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
-	return rc;
+	return rc ? rc : rename_plain(r);
 }
 
 /* ---- exchange ---- */
@@ -145,13 +145,7 @@ static int rename_exchange(struct renaming *r)
 	if (!rc && S_ISDIR(r->dst->type))
 		rc = directory_may_move(r, r->new_fd, r->new_name, r->new_path,
 					r->old_path);
-	if (!rc)
-		rc = rename_plain(r);
-	if (!rc && S_ISDIR(r->src->type))
-		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
-	if (!rc && S_ISDIR(r->dst->type))
-		fs_inode_moved(r->m, r->dst, r->old_dir, r->old_name);
-	return rc;
+	return rc ? rc : rename_plain(r);
 }
 
 /* ---- onto a log: the rest of the source is appended ---- */

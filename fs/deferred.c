@@ -10,6 +10,7 @@
 #define DEFERRED_POLL_MS 4
 
 struct fs_deferred {
+	struct fs_mount *m;
 	pthread_mutex_t lock; /* a leaf */
 	pthread_cond_t cond;
 	pthread_t thread;
@@ -52,8 +53,7 @@ static struct fs_job *jobs_run(struct fs_mount *m, struct fs_job *jobs, bool sto
 
 static void *deferred_main(void *arg)
 {
-	struct fs_mount *m = arg;
-	struct fs_deferred *d = m->deferred;
+	struct fs_deferred *d = arg;
 	const struct timespec pause = {.tv_nsec = DEFERRED_POLL_MS * 1000000L};
 	bool stop = false;
 
@@ -66,7 +66,7 @@ static void *deferred_main(void *arg)
 		stop = d->stop;
 		jobs = steal_ptr(&d->jobs);
 		pthread_mutex_unlock(&d->lock);
-		jobs = jobs_run(m, jobs, stop);
+		jobs = jobs_run(d->m, jobs, stop);
 		if (!jobs)
 			continue;
 		pthread_mutex_lock(&d->lock);
@@ -88,10 +88,11 @@ static int deferred_start(struct fs_mount *m)
 		return -ENOMEM;
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->cond, NULL);
-	m->deferred = d;
-	rc = pthread_create(&d->thread, NULL, deferred_main, m);
-	if (rc) {
-		m->deferred = NULL;
+	d->m = m;
+	rc = pthread_create(&d->thread, NULL, deferred_main, d);
+	if (!rc) {
+		m->deferred = d;
+	} else {
 		pthread_cond_destroy(&d->cond);
 		pthread_mutex_destroy(&d->lock);
 		free(d);

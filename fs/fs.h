@@ -5,14 +5,15 @@
  *   mount->tree_lock      (rwlock) held for reading from an open's look at inode->stale to
  *                         its handle being linked; for writing to set it, so that whoever
  *                         marks an inode stale then sees every handle that got through
- *   mount->inodes_lock    the inode table, lookup counts, parent and name of directories
  *   inode->lock           the handles and the jsonl_file of one inode
  *   handle locks          inside lib/writer.c
  *   file locks            inside lib/file.c
+ *   mount->inodes_lock    the inode table, lookup counts, parent and name: a leaf
  *   log, stats, quarantine: leaves, take nothing
  *
  * No lock is held across fuse_reply_* of an operation that the kernel may answer with
- * another request to us, and none across fuse_lowlevel_notify_*. */
+ * another request to us, and none across fuse_lowlevel_notify_* (fs_attributes_changed waits
+ * for nothing in the kernel and is the exception). */
 #ifndef FS_FS_H
 #define FS_FS_H
 
@@ -253,9 +254,9 @@ void fs_shared_put(struct fs_mount *m, struct fs_shared *shared);
 /* One more user, for a thread that goes on with the file after it has answered. */
 struct fs_shared *fs_shared_ref(struct fs_shared *shared);
 struct jsonl_file *fs_shared_file(struct fs_shared *shared);
-/* The present path relative to the vault of an open backing file, for messages and for
- * finding its directory; "(unlinked) ..." or the absolute path if it is not below it. */
-void fs_path_of_fd(struct fs_mount *m, int fd, char *buf, size_t size);
+/* The path of an inode relative to the vault, as it was last found, for messages and for
+ * finding its directory; says so if it cannot be had. */
+void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size);
 /* openat(2) below the vault's root, following no symbolic link and leaving it nowhere.
  * Descriptor or -errno. */
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_check;

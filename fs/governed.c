@@ -8,6 +8,7 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 /* What FUSE sends at most in one WRITE: a longer write(2) arrives in pieces of this size.
  */
@@ -24,11 +25,33 @@ static void write_denied(fuse_req_t req, struct governed *g, int verdict)
 {
 	char path[PATH_MAX];
 
-	fs_path_of_fd(g->m, jsonl_file_fd(fs_shared_file(g->shared)), path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	fs_denied(req, "write", path, jsonl_error_text(verdict));
 }
 
-static void write_answer(fuse_req_t req, struct governed *g, size_t len, int rc)
+/* Content changed by an ordinary user carries no privilege any more, as chmod(2) and
+ * capabilities(7) have it. The kernel leaves that to us with direct I/O. */
+static void clear_privileges(int fd)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(fd, &st) < 0)
+		return;
+	mode = st.st_mode & 07777;
+	if (mode & S_ISUID)
+		mode &= ~(mode_t)S_ISUID;
+	if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+		mode &= ~(mode_t)S_ISGID;
+	if (mode != (st.st_mode & 07777) && fchmod(fd, mode) < 0)
+		FS_LOG(LOG_ERR, (uid_t)-1, "privileges-kept", FS_INT("inode", st.st_ino),
+		       FS_STR("reason", jsonl_error_text(-errno)));
+	if (mode & (S_IXUSR | S_IXGRP | S_IXOTH))
+		fremovexattr(fd, "security.capability");
+}
+
+static void write_answer(fuse_req_t req, struct governed *g,
+			 const struct fuse_ctx *caller, size_t len, int rc)
 {
 	struct jsonl_file *file = fs_shared_file(g->shared);
 	struct fs_mount *m = g->m;
@@ -41,6 +64,8 @@ static void write_answer(fuse_req_t req, struct governed *g, size_t len, int rc)
 		write_denied(req, g, JSONL_MISPLACED);
 	else if (rc == -EUCLEAN)
 		write_denied(req, g, JSONL_UNKNOWN_TAIL);
+	if (!rc && caller->uid != 0)
+		clear_privileges(jsonl_file_fd(file));
 	if (!rc && g->sync_each)
 		fs_governed_answer_durable(req, g, false, len, 0);
 	else
@@ -60,7 +85,7 @@ static int write_step(struct fs_parked *p, bool last)
 		return rc;
 	if (rc == -EAGAIN)
 		fs_governed_log_timeout(p->g, "write");
-	write_answer(p->req, p->g, p->len, rc);
+	write_answer(p->req, p->g, &p->caller, p->len, rc);
 	return 0;
 }
 
@@ -82,7 +107,7 @@ static void write_bytes(fuse_req_t req, struct governed *g, const char *data, si
 		if (fs_governed_park(g, req, &proto, data, len))
 			return;
 	}
-	write_answer(req, g, len, rc);
+	write_answer(req, g, &caller, len, rc);
 }
 
 static void governed_write_buf(fuse_req_t req, struct fs_handle *h,
@@ -283,7 +308,7 @@ static void governed_fallocate(fuse_req_t req, struct fs_handle *h, int mode, of
 		return;
 	}
 	/* Not EOPNOTSUPP: glibc would emulate it with scattered one-byte writes. */
-	fs_path_of_fd(g->m, jsonl_file_fd(g->shared->file), path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	fs_denied(req, "fallocate", path, "a log grows by appending records only");
 	fuse_reply_err(req, EPERM);
 }
@@ -321,12 +346,12 @@ static const struct fs_handle_ops governed_ops = {
 
 /* ---- open ---- */
 
-static int open_allowed(fuse_req_t req, struct fs_mount *m, struct jsonl_file *file,
-			int flags, off_t visible)
+static int open_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i, int flags,
+			off_t visible)
 {
 	char path[PATH_MAX];
 
-	fs_path_of_fd(m, jsonl_file_fd(file), path, sizeof(path));
+	fs_path_of(m, i, path, sizeof(path));
 	if ((flags & O_TRUNC) && visible > 0) {
 		fs_denied(
 		    req, "open with O_TRUNC", path,
@@ -395,7 +420,7 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	}
 	rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
 	if (!rc)
-		rc = open_allowed(req, m, fs_shared_file(g->shared), fi->flags, visible);
+		rc = open_allowed(req, m, i, fi->flags, visible);
 	if (!rc && write)
 		rc = open_writer(g, visible);
 	if (!rc && write && created_in && m->config.sync != JSONL_SYNC_NONE)

@@ -15,7 +15,7 @@ static void *governed_identify(void *ctx, void *caller)
 
 	if (ident)
 		return ident;
-	fs_path_of_fd(g->m, jsonl_file_fd(g->shared->file), path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	ident = fs_ident_add(&g->idents, &g->m->stats, who->pid, who->uid, path);
 	ident->stats->opens++;
 	g->m->stats.opens++;
@@ -44,6 +44,18 @@ static void log_set_aside(struct governed *g, const struct jsonl_set_aside *what
 	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
 }
 
+/* What ends in mid-record may be joined by the rest of that record. */
+static bool ends_with_newline(const struct jsonl_set_aside *what)
+{
+	for (int i = what->niov - 1; i >= 0; i--) {
+		const struct iovec *iov = &what->iov[i];
+
+		if (iov->iov_len)
+			return ((const char *)iov->iov_base)[iov->iov_len - 1] == '\n';
+	}
+	return false;
+}
+
 static void governed_set_aside(void *ctx, const struct jsonl_set_aside *what,
 			       char name[JSONL_QUARANTINE_NAME])
 {
@@ -67,10 +79,11 @@ static void governed_set_aside(void *ctx, const struct jsonl_set_aside *what,
 	    .source_fd = fd,
 	    .reserved = fragment,
 	    .durable = fragment,
+	    .joinable = strcmp(what->event, "refused") == 0 && !ends_with_newline(what),
 	};
 	int rc;
 
-	fs_path_of_fd(g->m, fd, path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	rc = jsonl_quarantine_put(g->m->quarantine, &item, name);
 	if (fragment) {
 		stats->fragments++;
@@ -85,7 +98,7 @@ static void governed_set_aside(void *ctx, const struct jsonl_set_aside *what,
 		stats->quarantined++;
 	} else {
 		name[0] = '\0';
-		stats->quarantine_full++;
+		stats->quarantine_full += rc == -ENOSPC;
 		if (fragment)
 			fs_ident_lost(stats, path, what->iov, what->niov);
 	}
@@ -101,7 +114,7 @@ static void governed_join(void *ctx, const char *name, const struct iovec *iov, 
 
 	if (!rc)
 		return;
-	fs_path_of_fd(g->m, jsonl_file_fd(g->shared->file), path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	fs_ident_lost(&g->m->stats, path, iov, niov);
 }
 

@@ -130,7 +130,7 @@ void fs_governed_log_timeout(struct governed *g, const char *operation)
 	char path[PATH_MAX], holder[256];
 	int fd = jsonl_file_fd(g->shared->file);
 
-	fs_path_of_fd(g->m, fd, path, sizeof(path));
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	fs_ident_lock_holder(fd, holder, sizeof(holder));
 	g->m->stats.lock_timeouts++;
 	FS_LOG(LOG_WARNING, (uid_t)-1, "lock-timeout", FS_STR("operation", operation),

@@ -425,7 +425,10 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 			return lookup_virtual(m, parent, name, what, inode, st);
 	}
 	if (parent == &m->root && strcmp(name, FS_STATE_NAME) == 0) {
-		fd = fs_descriptor_openat(m, m->state_fd, ".", O_PATH | O_DIRECTORY, 0);
+		/* A vault that is mounted read-only may never have had one. */
+		fd = m->state_fd < 0 ? -ENOENT :
+				       fs_descriptor_openat(m, m->state_fd, ".",
+							    O_PATH | O_DIRECTORY, 0);
 	} else {
 		dir = fs_inode_fd_get(m, parent);
 		if (dir < 0)

@@ -63,11 +63,25 @@ int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 	return r;
 }
 
+/* What was renamed onto a log became an append to it, and its file is gone; until the
+ * kernel has heard that the name leads to the log, it asks us about that file. */
+static bool is_merged(struct fs_inode *i, const struct stat *st)
+{
+	bool merged;
+
+	pthread_mutex_lock(&i->lock);
+	merged = i->stale && st->st_nlink == 0 && !i->handles;
+	pthread_mutex_unlock(&i->lock);
+	return merged;
+}
+
 static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i)
 {
 	struct stat st;
 	int r = fs_inode_stat(m, i, &st);
 
+	if (!r && is_merged(i, &st))
+		r = -ESTALE; /* then it looks the name up again */
 	if (r) {
 		fuse_reply_err(req, -r);
 		return;

@@ -13,24 +13,13 @@
 
 #include "tail.h"
 
-void fs_path_of_fd(struct fs_mount *m, int fd, char *buf, size_t size)
+void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size)
 {
-	char link[32], path[PATH_MAX], root[PATH_MAX];
-	ssize_t n, len;
+	int rc = fs_inode_path(m, i, NULL, buf, size);
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	path[n > 0 ? n : 0] = '\0';
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", m->root_fd);
-	len = readlink(link, root, sizeof(root) - 1);
-	root[len > 0 ? len : 0] = '\0';
-	if (len == 1)
-		len = 0; /* the root is "/" */
-	if (n > len && len >= 0 && strncmp(path, root, (size_t)len) == 0 &&
-	    path[len] == '/')
-		snprintf(buf, size, "%s", path + len + 1);
-	else
-		snprintf(buf, size, "%s", path);
+	if (rc)
+		snprintf(buf, size, "(inode %llu: %s)", (unsigned long long)i->ino,
+			 jsonl_error_text(rc));
 }
 
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags)
@@ -81,7 +70,7 @@ static int shared_set_aside(void *ctx, const char *event, int code,
 
 	for (int n = 0; n < niov; n++)
 		len += iov[n].iov_len;
-	fs_path_of_fd(s->m, fd, path, sizeof(path));
+	fs_path_of(s->m, s->inode, path, sizeof(path));
 	rc = jsonl_quarantine_put(s->m->quarantine, &item, name);
 	if (rc) {
 		FS_LOG(LOG_ERR, (uid_t)-1, event, FS_STR("path", path),
@@ -104,7 +93,7 @@ static void shared_report(void *ctx, const char *event, int code, off_t at, uint
 	struct fs_shared *s = ctx;
 	char path[PATH_MAX];
 
-	fs_path_of_fd(s->m, jsonl_file_fd(s->file), path, sizeof(path));
+	fs_path_of(s->m, s->inode, path, sizeof(path));
 	if (strcmp(event, "repaired") == 0 || strcmp(event, "newline-added") == 0) {
 		s->m->stats.repairs++;
 		s->m->stats.repaired_bytes += len;

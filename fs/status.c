@@ -31,6 +31,8 @@ static const char *const value_names[] = {"any", "container", "object"};
 static const char *const sync_names[] = {"close", "write", "none"};
 static const char *const unlink_names[] = {"archive", "deny", "allow"};
 static const char *const append_names[] = {"policed", "strict"};
+static const char *const rewrite_names[] = {"deny", "extend", "archive"};
+static const char *const commit_names[] = {"line", "close"};
 
 static struct jsonl_report *options_report(const struct jsonl_config *c)
 {
@@ -46,6 +48,8 @@ static struct jsonl_report *options_report(const struct jsonl_config *c)
 	add_choice(r, "sync", sync_names, c->sync);
 	add_choice(r, "unlink", unlink_names, c->unlink);
 	add_choice(r, "append", append_names, c->append);
+	add_choice(r, "rewrite", rewrite_names, c->rewrite);
+	add_choice(r, "commit", commit_names, c->commit);
 	jsonl_report_add_uint(r, "maxdepth", c->maxdepth);
 	jsonl_report_add_uint(r, "pipebuf", c->pipebuf);
 	jsonl_report_add_uint(r, "maxrecord", c->maxrecord);

@@ -75,7 +75,8 @@ static int find_copy(struct fs_mount *m, struct jsonl_file *file, const char *pa
 	return found;
 }
 
-static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct jsonl_file *file)
+static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
+			   struct jsonl_file *file)
 {
 	char path[PATH_MAX];
 	off_t end;
@@ -83,7 +84,7 @@ static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct jsonl_file
 
 	if (rc)
 		return rc > 0 ? -jsonl_error_errno(rc) : rc;
-	fs_path_of_fd(m, jsonl_file_fd(file), path, sizeof(path));
+	fs_path_of(m, i, path, sizeof(path));
 	rc = find_copy(m, file, path, end);
 	if (rc == 1)
 		rc = jsonl_file_empty(file);
@@ -111,10 +112,9 @@ int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size)
 	rc = jsonl_file_visible(fs_shared_file(shared), &visible);
 	if (!rc && size != visible) {
 		if (size == 0) {
-			rc = empty_if_copied(req, m, fs_shared_file(shared));
+			rc = empty_if_copied(req, m, i, fs_shared_file(shared));
 		} else {
-			fs_path_of_fd(m, jsonl_file_fd(fs_shared_file(shared)), path,
-				      sizeof(path));
+			fs_path_of(m, i, path, sizeof(path));
 			fs_denied(req, "truncate", path,
 				  "a log grows by appending records only");
 			rc = -EPERM;

@@ -411,6 +411,17 @@ void model_init(struct model *m)
 		file_room(m, &m->files[i], 1);
 }
 
+void model_set_block(struct model *m, size_t bytes)
+{
+	m->block = bytes;
+	for (int i = 0; i < MODEL_FILES; i++) {
+		free(m->files[i].dirty);
+		m->files[i].dirty = calloc(m->files[i].cap / bytes + 1, 1);
+		if (!m->files[i].dirty)
+			fail_hard();
+	}
+}
+
 void model_deinit(struct model *m)
 {
 	for (int i = 0; i < MODEL_FILES; i++) {
@@ -480,7 +491,7 @@ static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uin
 	unsigned nth = 0;
 
 	model_init(&after);
-	after.block = c->m->block;
+	model_set_block(&after, c->m->block);
 	if (exists) {
 		file_room(&after, to, from->cap);
 		memcpy(to->data, from->disk, from->cap);

@@ -111,6 +111,8 @@ struct model {
 };
 
 void model_init(struct model *m);
+/* Bytes of a block, 32 if not said; before there is any content. */
+void model_set_block(struct model *m, size_t bytes);
 void model_deinit(struct model *m);
 /* A new descriptor; `dir`: of the directory. File 0 is made when it is missing. */
 int model_open(struct model *m, int file, int flags, bool dir);

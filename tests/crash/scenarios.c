@@ -51,7 +51,7 @@ static void run_multi(struct rig *r)
 /* Long enough for room to be reserved first. */
 static void run_large(struct rig *r)
 {
-	r->m.block = 4096;
+	model_set_block(&r->m, 4096);
 	with_base(r);
 	rig_open(r, false);
 	rig_append(r, 0, 1, 70000);
@@ -140,7 +140,7 @@ static void run_tail_valid(struct rig *r)
 /* The newline that is added is the last byte of a block, so no later append rewrites it. */
 static void run_tail_block(struct rig *r)
 {
-	r->m.block = 35; /* 11 bytes of the first line, 24 of this one */
+	model_set_block(&r->m, 35); /* 11 bytes of the first line, 24 of this one */
 	tail_valid(r, "{\"whole\":2,\"block\":345}\n");
 }
 

@@ -7,7 +7,8 @@ must consist of whole valid lines. A test that hangs is ended by a watchdog, whi
 FUSE connection: nothing else wakes a process that waits for a dead daemon.
 
 Environment: JSONLFS_BUILD, the build directory (default ./build); JSONLFS_TEST_DIR, where
-the directories under test lie (default: a disk, never tmpfs).
+the directories under test lie (default: a disk, never tmpfs); JSONLFS_TEST_SELF=1 mounts
+each directory over itself; JSONLFS_TEST_SLOWNESS=N gives the watchdog N times as long.
 
 Marks: damaged (lines of backing files are not checked afterwards), limit(seconds) (of the
 watchdog, 60), daemon_output(pattern) (allowed in the daemon's log)."""
@@ -169,7 +170,9 @@ def mount(request, workdir):
     called with the source directory before it is mounted."""
     mounts = request.node.stash.setdefault(MOUNTS, [])
 
-    def factory(*options, self_mount=False, prepare=None, env=None):
+    everywhere = bool(os.environ.get("JSONLFS_TEST_SELF"))
+
+    def factory(*options, self_mount=everywhere, prepare=None, env=None):
         number = len(mounts)
         source = workdir / f"vault{number}"
         source.mkdir()

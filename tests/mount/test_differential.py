@@ -66,10 +66,13 @@ CASES = {
     ],
     "the same by a supplementary group": [
         ("ben", "open", 1, "f", RW, 0o644),
+        ("ben", "close", 1),
         ("root", "chown", "f", 12002, 12100),
         ("root", "chmod", "f", 0o2640),
+        ("ben", "open", 1, "f", os.O_RDWR, 0),
         ("ben", "write", 1, 1, 10),
         ("ben", "fstat", 1),
+        ("ben", "close", 1),
         ("root", "chmod", "f", 0o2666),
         ("cyd", "open", 1, "f", os.O_RDWR, 0),
         ("cyd", "write", 1, 1, 10),

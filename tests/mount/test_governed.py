@@ -354,6 +354,41 @@ def test_a_full_quarantine_keeps_no_copy_and_says_so(mount):
     wait_for(lambda: m.set_aside("y.jsonl") == b'{"half":', "the fragment")
 
 
+def test_a_user_who_fills_the_quarantine_leaves_room_for_others(mount):
+    m = mount("quarantine_max=16M")
+    append(m.p("x.jsonl"), GOOD)
+    os.chmod(m.p("x.jsonl"), 0o666)
+
+    def flood():
+        for i in range(20):
+            with refused(BAD):
+                append(m.p("x.jsonl"), b'%d"' % i + b"x" * 700_000 + b"\n")
+
+    as_user(NOBODY, flood)
+    kept = len(m.quarantine())
+    assert 1 <= kept < 20
+    with refused(BAD):
+        append(m.p("x.jsonl"), b"from root\n")
+    assert m.quarantine()[-1][1] == b"from root\n"
+    assert m.both("x.jsonl") == GOOD
+
+
+def test_a_fragment_that_cannot_be_kept_is_logged_as_lost(mount):
+    m = mount("quarantine_max=1M")
+    half = b'{"half":"' + b"x" * 700_000
+    for name in ("x.jsonl", "y.jsonl", "z.jsonl"):
+        fd = os.open(m.p(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, half + name.encode())
+        assert outcome(lambda fd=fd: os.close(fd)) == BAD
+    wait_for(lambda: m.counter("fragments") == 3, "three fragments")
+    lost = 3 - len(m.quarantine())
+    assert lost >= 1
+    assert m.counter("lost") == lost
+    assert m.counter("lost_bytes") == lost * (len(half) + 7)
+    line = m.expect_log("LOST", ".jsonl")
+    assert str(len(half) + 7) in line and "fnv1a=" in line
+
+
 # ---- sizes ----
 
 

@@ -692,8 +692,10 @@ class Installed:
             f"mount -t overlay -o lowerdir={root}{d}:{d} overlay {d}"
             for d in ("/usr/local", "/usr/sbin")
         )
+        # In a chroot the root need not be a mount, and then has no propagation of its own.
+        spread = "private" if mounts_on("/") else "unchanged"
         self.holder = subprocess.Popen(
-            ["unshare", "-m", "--propagation", "private", "/bin/sh", "-c",
+            ["unshare", "-m", "--propagation", spread, "/bin/sh", "-c",
              f"{script} && echo ready && exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENV,
         )
@@ -702,13 +704,14 @@ class Installed:
     def run(self, *argv, uid=None, **kw):
         switch = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         return run(
-            "nsenter", "-m", "-t", self.holder.pid, *(switch if uid else []), *argv, **kw
+            "nsenter", "-m", "-r", "-t", self.holder.pid, *(switch if uid else []), *argv, **kw
         )
 
     def sh(self, script, *args, **kw):
         return self.run("/bin/bash", "-c", script, "bash", *args, **kw)
 
     def end(self):
+        self.run("umount", "/usr/local", "/usr/sbin")
         self.holder.stdin.close()
         self.holder.wait(10)
         self.holder.stdout.close()

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import resource
 import select
 import shutil
@@ -791,6 +792,68 @@ def test_ordinary_users_mount(workdir):
         assert daemon.wait(20) == 0, log.read_text()
 
 
+# ---- kernel passthrough ----
+
+
+def libfuse_version():
+    out = util.run(util.binary("jsonlfs"), "-V", check=0).stdout.decode()
+    found = re.search(r"libfuse (\d+)\.(\d+)", out)
+    return int(found[1]), int(found[2])
+
+
+def kernel_version():
+    return tuple(int(x) for x in re.findall(r"\d+", os.uname().release)[:2])
+
+
+def requests_of(workdir, script, *options):
+    """Which requests the daemon got while the script ran in a fresh mount."""
+    source, mnt, log = workdir / "dsrc", workdir / "dmnt", workdir / "debug.log"
+    for d in (source, mnt):
+        d.mkdir(exist_ok=True)
+    with open(log, "wb") as out:
+        daemon = util.subprocess.Popen(
+            [util.binary("jsonlfs"), "-d", *options, source, mnt], cwd="/", env=util.ENV,
+            stdin=util.subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        util.wait_for(lambda: str(mnt) in util.mount_table(), "the mount")
+        util.sh(script, mnt)
+    finally:
+        util.run("umount", "-l", mnt)
+        assert daemon.wait(20) == 0
+    return re.findall(r"opcode: ([A-Z_]+)", log.read_text("utf-8", "replace")), log.read_text(
+        "utf-8", "replace")
+
+
+IO_SCRIPT = """
+    dd if=/dev/zero of=big bs=4096 count=300 status=none
+    dd if=big of=/dev/null bs=4096 status=none
+    echo more >> big; tail -c 5 big >/dev/null
+"""
+
+
+def test_passthrough_is_on_where_it_can_be(workdir):
+    """Proved by what the daemon is not asked, not by what it says."""
+    seen, log = requests_of(workdir, IO_SCRIPT)
+    if libfuse_version() >= (3, 17) and kernel_version() >= (6, 9):
+        assert "READ" not in seen and "WRITE" not in seen, seen
+        assert 'passthrough state="on"' in log
+    else:
+        assert "READ" in seen and "WRITE" in seen
+        assert 'passthrough state="off" reason="' in log
+
+
+def test_passthrough_can_be_switched_off(workdir):
+    seen, log = requests_of(workdir, IO_SCRIPT, "-o", "nopassthrough")
+    assert "WRITE" in seen
+    assert 'passthrough state="off" reason="switched off by nopassthrough"' in log
+
+
+def test_governed_files_never_pass_through(workdir):
+    seen, _ = requests_of(
+        workdir, "for i in $(seq 50); do echo '{\"n\": 1}' >> log.jsonl; done; cat log.jsonl")
+    assert seen.count("WRITE") == 50 and "READ" in seen
+
+
 # ---- the state directory ----
 
 
@@ -899,11 +962,16 @@ def test_sqlite_wal(m):
     script = """
 import sqlite3, sys
 db = sqlite3.connect("t.db", timeout=30, isolation_level=None)
-db.execute("pragma journal_mode=wal"); db.execute("pragma mmap_size=1000000")
-db.execute("create table if not exists t(a, b)")
+db.execute("pragma mmap_size=1000000")
 for n in range(200):
     db.execute("insert into t values(?, ?)", (sys.argv[1], n))
 """
+    util.py("""
+import sqlite3
+db = sqlite3.connect("t.db")
+db.execute("pragma journal_mode=wal")
+db.execute("create table t(a, b)")
+""", m.p())
     with util.running(util.PYTHON, "-c", script, "one", cwd=m.p()) as p:
         util.py(script, m.p(), "two")
         assert p.wait(60) == 0, p.stderr.read()

@@ -433,6 +433,22 @@ def test_an_extension_renamed_onto_a_live_file_is_an_append(m):
     assert m.counter("prefix_renames") == 1
 
 
+def test_stat_right_after_a_prefix_rename(m):
+    """The name leads to the live file at once, not to the one that was renamed."""
+    append(m.p("x.jsonl"), ONE)
+    inode, data = os.stat(m.p("x.jsonl")).st_ino, ONE
+    for n in range(300):
+        data += b'{"n":%d}\n' % n
+        m.p("x.tmp").write_bytes(data)
+        os.rename(m.p("x.tmp"), m.p("x.jsonl"))
+        st = os.stat(m.p("x.jsonl"))
+        assert (st.st_ino, st.st_size) == (inode, len(data)), n
+        if n % 3 == 0:
+            data += MORE
+            append(m.p("x.jsonl"), MORE)
+    assert m.both("x.jsonl") == data
+
+
 @pytest.mark.parametrize(
     "content,code",
     [

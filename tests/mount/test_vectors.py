@@ -581,3 +581,20 @@ def test_two_mounts_of_one_directory(mount, workdir):
     finally:
         other.stop()
         other.forget()
+
+
+# ---- privileges of a log that an ordinary user appends to ----
+
+
+@pytest.mark.parametrize("mode, left", [(0o4777, 0o777), (0o2777, 0o777), (0o6777, 0o777),
+                                        (0o2766, 0o2766), (0o777, 0o777)])
+def test_an_ordinary_user_s_append_clears_suid_and_sgid(mount, mode, left):
+    m = mount()
+    path = m.p("x.jsonl")
+    append(path, b'{"n":1}\n')
+    os.chmod(path, mode)
+    append(path, b'{"n":2}\n')
+    assert os.stat(path).st_mode & 0o7777 == mode  # root's own append takes nothing away
+    as_user(NOBODY, lambda: append(path, b'{"n":3}\n'))
+    assert os.stat(m.b("x.jsonl")).st_mode & 0o7777 == left
+    assert path.read_bytes() == b'{"n":1}\n{"n":2}\n{"n":3}\n'

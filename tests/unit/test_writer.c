@@ -1,0 +1,419 @@
+/* What a write means: assembly per process, all or none, where a write may land, what close
+ * does with an unfinished record. What happens to bad ones is in test_writer_refuse.c. */
+#include "writer_rig.h"
+
+/* ---- assembly ---- */
+
+static void test_assembly(void)
+{
+	begin("");
+	CHECK(put(1, "{\"a\"") == 0 && holds(""));
+	CHECK(put(1, ":") == 0 && put(1, "1}") == 0 && holds(""));
+	CHECK(put(1, "\n") == 0 && holds("{\"a\":1}\n"));
+	CHECK(noted.records == 1 && noted.split && noted.bytes == 8 && !noted.no_newline);
+	/* Several at once, the last one unfinished: one write to the file. */
+	m.calls = 0;
+	CHECK(put(1, "[1]\n[2]\r\n\"three\"\n[4") == 0);
+	CHECK(holds("{\"a\":1}\n[1]\n[2]\r\n\"three\"\n") && calls_of(MODEL_WRITEV) == 1);
+	m.calls = 0;
+	CHECK(put(1, ",4]\n\n\n[5]\n[") == 0 && calls_of(MODEL_WRITEV) == 1);
+	CHECK(holds("{\"a\":1}\n[1]\n[2]\r\n\"three\"\n[4,4]\n[5]\n"));
+	CHECK(noted.blank == 2 && noted.records == 6 && identified == 1);
+	CHECK(write_len(1, "", 0) == 0);
+	end();
+	CHECK(entry_is(0, "fragment", JSONL_INCOMPLETE, 1, "["));
+}
+
+/* Processes that share a handle: their halves never fuse. */
+static void test_owners(void)
+{
+	begin("");
+	CHECK(put(1, "{\"a\":") == 0 && put(2, "{\"b\":") == 0 && put(3, "[3]\n") == 0);
+	CHECK(put(2, "2}\n") == 0 && put(1, "1}\n") == 0);
+	CHECK(holds("[3]\n{\"b\":2}\n{\"a\":1}\n") && identified == 3);
+	CHECK(jsonl_writer_flush(writer, 1) == 0 && jsonl_writer_flush(writer, 2) == 0);
+	/* The number is another process now. */
+	CHECK(put(1, "[4]\n") == 0 && identified == 4);
+	end();
+	CHECK(nentries == 0);
+}
+
+/* printf '{' >&3; printf '}\n' >&3, each in its own process. */
+static void test_orphans(void)
+{
+	begin("");
+	CHECK(put(1, "{\"a\":") == 0);
+	CHECK(jsonl_writer_flush(writer, 1) == -EBADMSG && holds("") && !nentries);
+	CHECK(put(2, "1") == 0 && jsonl_writer_flush(writer, 2) == -EBADMSG);
+	CHECK(put(3, "}\n") == 0 && holds("{\"a\":1}\n"));
+	CHECK(jsonl_writer_flush(writer, 3) == 0);
+	/* The oldest first; an owner with something of its own takes none. */
+	CHECK(put(4, "[") == 0 && put(5, "\"") == 0 && put(6, "{") == 0);
+	CHECK(jsonl_writer_flush(writer, 4) == -EBADMSG);
+	CHECK(jsonl_writer_flush(writer, 5) == -EBADMSG);
+	CHECK(put(6, "}\n") == 0 && holds("{\"a\":1}\n{}\n"));
+	CHECK(put(7, "4]\n") == 0 && put(8, "five\"\n") == 0);
+	CHECK(holds("{\"a\":1}\n{}\n[4]\n\"five\"\n"));
+	/* One that wrote before, and has nothing unfinished, goes on with it, too. */
+	CHECK(put(9, "[") == 0 && jsonl_writer_flush(writer, 9) == -EBADMSG);
+	CHECK(put(7, "7]\n") == 0 && holds("{\"a\":1}\n{}\n[4]\n\"five\"\n[7]\n"));
+	end();
+	CHECK(nentries == 0);
+}
+
+/* A process was killed in mid-record; who comes next does not lose its record to that. */
+static void test_orphan_of_the_dead(void)
+{
+	begin("");
+	CHECK(put(1, "{\"half\":") == 0 && jsonl_writer_flush(writer, 1) == -EBADMSG);
+	CHECK(put(2, "{\"whole\":1}\n[2]\n") == 0 && holds("{\"whole\":1}\n[2]\n"));
+	CHECK(nentries == 1 && entry_is(0, "fragment", JSONL_INCOMPLETE, 8, "{\"half\":"));
+	end();
+	CHECK(nentries == 1);
+}
+
+static void test_many_orphans(void)
+{
+	begin("");
+	for (uint64_t i = 1; i <= 1026; i++)
+		CHECK(put(i, "[") == 0 && put(i, "9") == 0);
+	for (uint64_t i = 1; i <= 1026; i++)
+		CHECK(jsonl_writer_flush(writer, i) == -EBADMSG);
+	CHECK(nentries == 2 && entry_is(0, "fragment", JSONL_INCOMPLETE, 2, "[9"));
+	CHECK(charged == 1024 * 2, "%d", (int)charged);
+	nentries = 0;
+	while (nentries < 8) { /* the rest goes at the end; the rig holds only so many */
+		CHECK(put(5000, "]\n") == 0 && jsonl_writer_flush(writer, 5000) == 0);
+		if (noted.records == 1024)
+			break;
+	}
+	CHECK(noted.records == 1024 && charged == 0);
+	end();
+}
+
+/* ---- limits ---- */
+
+static void test_sizes(void)
+{
+	char line[5000], *p = line;
+
+	reset();
+	begin("");
+	/* 64 bytes with the newline: legal, counted. */
+	memset(line, 'x', sizeof(line));
+	line[0] = '"';
+	memcpy(line + 62, "\"\n", 3);
+	CHECK(put(1, line) == 0 && noted.oversize == 1 && noted.largest == 64);
+	memcpy(line + 61, "\"\n", 3);
+	CHECK(put(1, line) == 0 && noted.oversize == 1 && noted.records == 2);
+	end();
+
+	options.limits.oversize = JSONL_OVERSIZE_REJECT;
+	begin("");
+	CHECK(put(1, line) == 0);
+	memset(line, 'x', 100);
+	line[0] = '"';
+	memcpy(line + 62, "\"\n", 3);
+	CHECK(put(1, line) == -EMSGSIZE);
+	CHECK(entry_is(0, "refused", JSONL_OVERSIZE, 63, line));
+	/* Also when it is closed without its newline. */
+	line[63] = '\0';
+	CHECK(put(2, line) == 0 && jsonl_writer_flush(writer, 2) == -EMSGSIZE);
+	end();
+	CHECK(noted.records == 1);
+
+	/* maxrecord, whatever oversize says; a pending one is told before it has ended. */
+	reset();
+	options.limits.oversize = JSONL_OVERSIZE_ALLOW;
+	begin("");
+	memset(line, 'x', sizeof(line));
+	line[0] = '"';
+	CHECK(write_len(1, p, 4000) == 0 && charged == 4000);
+	CHECK(write_len(1, p + 1, 95) == 0);
+	CHECK(write_len(1, p + 1, 1) == -EMSGSIZE && charged == 1);
+	CHECK(entries[0].code == JSONL_TOO_LONG && entries[0].len == 4096);
+	/* The rest of it belongs there; then all is well again. */
+	CHECK(put(1, "yyy") == 0 && put(1, "z\"\n[1]\n") == 0 && holds("[1]\n"));
+	CHECK(entries[0].len == 4096 + 6 && nentries == 1);
+	end();
+	reset();
+}
+
+static void test_values(void)
+{
+	reset();
+	options.limits.value = JSONL_VALUE_CONTAINER;
+	begin("");
+	CHECK(put(1, "[]\n") == 0 && put(1, "5\n") == -EBADMSG);
+	CHECK(entry_is(0, "refused", JSONL_NOT_CONTAINER, 0, "5\n"));
+	end();
+	options.limits.value = JSONL_VALUE_OBJECT;
+	begin("");
+	CHECK(put(1, "{}\n") == 0 && put(1, "[]\n") == -EBADMSG);
+	CHECK(entry_is(0, "refused", JSONL_NOT_OBJECT, 0, "[]\n"));
+	/* A fragment that is none is not committed at close, either. */
+	CHECK(put(2, "\"s\"") == 0 && jsonl_writer_flush(writer, 2) == -EBADMSG);
+	end();
+	CHECK(entry_is(1, "fragment", JSONL_NOT_OBJECT, 0, "\"s\""));
+	reset();
+	options.limits.blank = JSONL_BLANK_KEEP;
+	begin("");
+	CHECK(put(1, "\n[1]\n \r\n") == 0 && holds("\n[1]\n \r\n"));
+	end();
+	reset();
+}
+
+/* ---- where a write may land ---- */
+
+static void test_place(void)
+{
+	begin("[1]\n[2]\n");
+	/* The size at open; the end of the last write, pending bytes counted. */
+	CHECK(put_at(1, 8, "[3]\n[4") == 0 && put_at(1, 14, "]\n") == 0);
+	CHECK(holds("[1]\n[2]\n[3]\n[4]\n"));
+	/* Dropped bytes, too: a blank line. */
+	CHECK(put_at(1, 16, "\n[5]\n") == 0 && put_at(1, 21, "[6]\n") == 0);
+	CHECK(holds("[1]\n[2]\n[3]\n[4]\n[5]\n[6]\n"));
+	/* Below the end: what is stored there already is a no-op, else EPERM. */
+	CHECK(put_at(1, 0, "[1]\n[2]\n") == 0 && put_at(1, 2, "]\n[") == 0);
+	CHECK(put_at(1, 0, "[9]\n") == -EPERM && put_at(1, 1, "x") == -EPERM);
+	CHECK(put_at(1, 1000, "[9]\n") == -EPERM);
+	CHECK(holds("[1]\n[2]\n[3]\n[4]\n[5]\n[6]\n") && !nentries);
+	/* It goes on beyond the end: the rest is an append. */
+	CHECK(put_at(1, 4, "[2]\n[3]\n[4]\n[5]\n[6]\n[7]\n[8") == 0);
+	CHECK(put_at(1, 4 + 26, "]\n") == 0);
+	CHECK(holds("[1]\n[2]\n[3]\n[4]\n[5]\n[6]\n[7]\n[8]\n"));
+	/* An end that somebody else has made since the open. */
+	model_outside(&m, 0, "[9]\n", 4);
+	CHECK(put_at(2, 36, "[10]\n") == 0 && put_at(3, 36, "[11]\n") == 0);
+	CHECK(holds("[1]\n[2]\n[3]\n[4]\n[5]\n[6]\n[7]\n[8]\n[9]\n[10]\n[11]\n"));
+	/* In the middle of one: no. */
+	CHECK(put_at(2, 38, "[12]\n") == -EPERM);
+	/* With O_APPEND the offset is nothing. */
+	CHECK(jsonl_writer_write(writer, 2, NULL, true, 3, "[12]\n", 5) == 0);
+	end();
+}
+
+/* Two handles without O_APPEND that were opened on the same size. */
+static void test_place_stale(void)
+{
+	begin("[1]\n");
+	CHECK(put_at(1, 4, "[2]\n") == 0);
+	model_outside(&m, 0, "[3]\n", 4);
+	CHECK(put_at(1, 8, "[4]\n") == 0 && holds("[1]\n[2]\n[3]\n[4]\n"));
+	CHECK(put_at(2, 4, "[5]\n") == 0 && holds("[1]\n[2]\n[3]\n[4]\n[5]\n"));
+	end();
+	/* Pending bytes cannot be compared with what is stored. */
+	begin("[1]\n");
+	CHECK(put_at(1, 4, "[") == 0 && put_at(1, 0, "[1]\n") == -EPERM);
+	CHECK(put_at(1, 5, "2]\n") == 0 && holds("[1]\n[2]\n"));
+	end();
+	/* fcntl clears O_APPEND: the kernel's offset goes on from where it was. */
+	begin("[1]\n");
+	CHECK(put(1, "[2]\n") == 0 && put_at(1, 8, "[3]\n") == 0);
+	CHECK(holds("[1]\n[2]\n[3]\n"));
+	end();
+}
+
+/* ---- close, fsync, release ---- */
+
+static void test_flush(void)
+{
+	/* Before the first write, and of somebody who never wrote. */
+	begin("");
+	CHECK(jsonl_writer_flush(writer, 1) == 0);
+	/* Whole, and cannot grow: committed with a newline; the one that comes is swallowed. */
+	CHECK(put(1, "{\"a\":1}") == 0 && jsonl_writer_flush(writer, 1) == 0);
+	CHECK(holds("{\"a\":1}\n") && noted.no_newline && noted.records == 1);
+	CHECK(put(2, "\n") == 0 && holds("{\"a\":1}\n") && noted.blank == 0);
+	CHECK(put(2, "true") == 0 && jsonl_writer_flush(writer, 2) == 0);
+	CHECK(put(3, "\r") == 0 && put(3, "\n[3]\n") == 0);
+	CHECK(holds("{\"a\":1}\ntrue\n[3]\n") && noted.blank == 0);
+	/* A bare number could go on. */
+	CHECK(put(4, "12") == 0 && jsonl_writer_flush(writer, 4) == 0);
+	CHECK(put(5, "34\n") == 0 && holds("{\"a\":1}\ntrue\n[3]\n1234\n"));
+	/* White space alone is nothing. */
+	CHECK(put(6, "  ") == 0 && jsonl_writer_flush(writer, 6) == 0);
+	end();
+	CHECK(nentries == 0);
+}
+
+/* What is to be swallowed is swallowed once, by whoever comes. */
+static void test_flush_kept(void)
+{
+	reset();
+	options.limits.blank = JSONL_BLANK_KEEP;
+	begin("");
+	CHECK(put(1, "[1]") == 0 && jsonl_writer_flush(writer, 1) == 0);
+	CHECK(put(2, "[2]") == 0 && jsonl_writer_flush(writer, 2) == 0);
+	CHECK(put(3, "\n") == 0 && holds("[1]\n[2]\n"));
+	CHECK(put(3, "\n") == 0 && holds("[1]\n[2]\n\n"));
+	end();
+	reset();
+}
+
+static void test_settle(void)
+{
+	begin("");
+	CHECK(put(1, "[1]") == 0 && put(2, "[2") == 0 && put(3, "3") == 0);
+	/* fsync: an unfinished one is no error there. */
+	CHECK(jsonl_writer_settle(writer) == 0 && holds("[1]\n"));
+	CHECK(put(1, "\n[4]\n") == 0 && put(2, "]\n") == 0 && put(3, "3\n") == 0);
+	CHECK(holds("[1]\n[4]\n[2]\n33\n") && noted.blank == 0);
+	end();
+	/* O_SYNC and sync=write: after each write. */
+	options.settle_each = true;
+	begin("");
+	CHECK(put(1, "[1]") == 0 && holds("[1]\n") && put(1, "\n") == 0 && put(1, "[2") == 0);
+	CHECK(put(1, "]") == 0 && holds("[1]\n[2]\n"));
+	/* The write is taken even if its fragment cannot be committed now. */
+	m.files[0].lock = -1;
+	CHECK(put(1, "[3]") == 0 && holds("[1]\n[2]\n"));
+	m.files[0].lock = 0;
+	CHECK(put(1, "\n") == 0 && holds("[1]\n[2]\n[3]\n"));
+	end();
+	CHECK(nentries == 0);
+	reset();
+}
+
+static void test_release(void)
+{
+	bool committed = false;
+
+	begin("");
+	CHECK(put(1, "12") == 0 && put(2, "[1") == 0 && put(3, "{}") == 0 && put(4, "  ") == 0);
+	CHECK(jsonl_writer_flush(writer, 1) == 0);
+	/* Somebody outside has the lock: again later, nothing is lost meanwhile. */
+	m.files[0].lock = -1;
+	for (int i = 0; i < 3; i++)
+		CHECK(jsonl_writer_release(writer, false, &committed) == -EAGAIN && !committed);
+	m.files[0].lock = 0;
+	CHECK(jsonl_writer_release(writer, false, &committed) == 0 && committed);
+	CHECK(holds("12\n{}\n") || holds("{}\n12\n"));
+	CHECK(nentries == 1 && entry_is(0, "fragment", JSONL_INCOMPLETE, 2, "[1"));
+	end();
+	/* The last chance: what cannot be appended is set aside. */
+	begin("");
+	committed = false;
+	CHECK(put(1, "{}") == 0);
+	m.files[0].lock = -1;
+	CHECK(jsonl_writer_release(writer, true, &committed) == 0 && !committed);
+	CHECK(nentries == 1 && entry_is(0, "fragment", -EAGAIN, 0, "{}"));
+	end();
+	begin("");
+	CHECK(put(1, "{}") == 0);
+	m.faults[0] = (struct model_fault){ .at = m.calls + 3, .kind = MODEL_FAIL, .code = ENOSPC };
+	CHECK(jsonl_writer_release(writer, false, &committed) == 0 && !committed);
+	CHECK(nentries == 1 && entries[0].code == -ENOSPC);
+	end();
+}
+
+/* ---- what cannot be done now has not happened ---- */
+
+static void test_again(void)
+{
+	static const char *const requests[] = { "[1]\n", "[1]\n[2]\n[3", "]\n{", "}\n", "\n",
+						"[4] \n\n[5]\n" };
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		int64_t before;
+
+		begin("");
+		CHECK(put(1, "[0") == 0 && put(2, "{\"b\":") == 0);
+		CHECK(put(1, "]\n{\"a\":[") == 0 && put(1, "]}") == 0);
+		before = charged;
+		m.files[0].lock = -1;
+		for (int tries = 0; tries < 3; tries++) {
+			int rc = put(1, i == 2 ? "\n{" : requests[i]);
+
+			/* Whether it is bad is known only with the fragment; see below. */
+			CHECK(rc == -EAGAIN || rc == -EBADMSG, "%zu: %d", i, rc);
+			if (rc == -EAGAIN)
+				CHECK(charged == before, "%zu: %d", i, (int)charged);
+		}
+		m.files[0].lock = 0;
+		end();
+	}
+	/* The same, byte for byte: with and without tries in between. */
+	for (int tries = 0; tries < 3; tries++) {
+		begin("");
+		CHECK(put(1, "[1]\n[2") == 0);
+		for (int t = 0; t < tries; t++) {
+			m.files[0].lock = -1;
+			CHECK(put(1, "]\n\n[3]\n{\"x") == -EAGAIN);
+			CHECK(put_at(1, (off_t)m.files[0].size + 2, "]\n\n[3]\n{\"x") == -EAGAIN);
+			CHECK(jsonl_writer_settle(writer) == 0);
+			m.files[0].lock = 0;
+		}
+		CHECK(put(1, "]\n\n[3]\n{\"x") == 0 && put(1, "\":1}") == 0);
+		for (int t = 0; t < tries; t++) {
+			m.files[0].lock = -1;
+			CHECK(jsonl_writer_flush(writer, 1) == -EAGAIN);
+			CHECK(jsonl_writer_settle(writer) == -EAGAIN);
+			m.files[0].lock = 0;
+		}
+		CHECK(jsonl_writer_flush(writer, 1) == 0);
+		CHECK(holds("[1]\n[2]\n[3]\n{\"x\":1}\n") && noted.records == 4 && noted.blank == 1);
+		CHECK(nentries == 0 && charged == 0);
+		end();
+	}
+}
+
+/* The disk is full: the same, and the writer is told. */
+static void test_full(void)
+{
+	begin("");
+	CHECK(put(1, "[1") == 0);
+	m.faults[0] = (struct model_fault){ .at = m.calls + 4, .kind = MODEL_FAIL, .code = ENOSPC };
+	m.faults[1] = (struct model_fault){ .at = m.calls + 3, .kind = MODEL_FAIL, .code = ENOSPC };
+	CHECK(put(1, "]\n[2") == -ENOSPC && holds("") && charged == 2);
+	m.faults[0].at = m.faults[1].at = 0;
+	CHECK(put(1, "]\n[2") == 0 && holds("[1]\n") && charged == 2);
+	CHECK(put(1, "]\n") == 0 && holds("[1]\n[2]\n") && nentries == 0);
+	end();
+	/* Not JSON Lines: EUCLEAN, and nothing of the file changes. */
+	begin("hello\nworld");
+	CHECK(put(1, "[1]\n") == -EUCLEAN && holds("hello\nworld"));
+	end();
+}
+
+static void test_memory(void)
+{
+	begin("");
+	charge_max = 10;
+	CHECK(put(1, "[1]\n[234567") == 0 && charged == 7);
+	CHECK(put(2, "[22222") == -ENOBUFS && charged == 7);
+	CHECK(put(2, "[2") == 0 && charged == 9);
+	/* Nothing of a request for which there is no room is taken. */
+	CHECK(put(2, "]\n[3]\n[444444") == -ENOBUFS && holds("[1]\n") && charged == 9);
+	CHECK(put(1, "]\n") == 0 && charged == 2 && put(2, "]\n") == 0 && charged == 0);
+	CHECK(holds("[1]\n[234567]\n[2]\n"));
+	/* Whole records need none. */
+	CHECK(put(3, "[\"a record that is longer than that\"]\n") == 0);
+	/* A refused request that cannot be remembered is refused once more. */
+	CHECK(put(4, "{\"bad\":oops}\n") == -EBADMSG && charged == 0);
+	CHECK(put(4, "{\"bad\":oops}\n[5]\n") == -EBADMSG);
+	end();
+}
+
+int main(void)
+{
+	reset();
+	test_assembly();
+	test_owners();
+	test_orphans();
+	test_orphan_of_the_dead();
+	test_many_orphans();
+	test_sizes();
+	test_values();
+	test_place();
+	test_place_stale();
+	test_flush();
+	test_flush_kept();
+	test_settle();
+	test_release();
+	test_again();
+	test_full();
+	test_memory();
+	return check_done();
+}
