@@ -90,7 +90,8 @@ static struct jsonl_report *quarantine_report(struct fs_mount *m)
 	struct jsonl_report *r = jsonl_report_object();
 	uint64_t bytes = 0, entries = 0;
 
-	jsonl_quarantine_usage(m->quarantine, &bytes, &entries);
+	if (m->quarantine) /* none on a read-only vault that never had one */
+		jsonl_quarantine_usage(m->quarantine, &bytes, &entries);
 	jsonl_report_add_uint(r, "bytes", bytes);
 	jsonl_report_add_uint(r, "entries", entries);
 	jsonl_report_add_uint(r, "max", m->config.quarantine_max);

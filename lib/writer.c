@@ -40,7 +40,7 @@ int jsonl_writer_errno(int rc)
 
 static size_t slot_weight(const struct jsonl_slot *s)
 {
-	return s->frame.len + s->refused.len;
+	return s->frame.len + s->refused.len + s->refused.fragment.len;
 }
 
 /* Tells what the slot weighs now; growth has been asked for before, so this cannot fail
@@ -224,18 +224,20 @@ static int slot_write(struct jsonl_writer *w, struct jsonl_slot *s,
 	size_t len = r->len - r->skip;
 	const struct jsonl_bad_line *bad;
 	struct jsonl_cut cut;
+	bool exchanged;
 	size_t rest;
 	int rc;
 
 	orphan_give_up(w, s, data, len);
+	exchanged = jsonl_refused_exchange(s, r);
 	rc = jsonl_frame_offer(&s->frame, &w->opt.limits, data, len, &cut);
-
 	if (rc)
 		goto out;
-	bad = jsonl_refused_first_new(r, &cut);
+	bad = jsonl_refused_first_new(s, r, &cut);
 	if (bad && (w->opt.onbad == JSONL_ONBAD_REFUSE ||
 		    jsonl_refused_is_unfinished(s, r, &cut))) {
-		rc = jsonl_refused_enter(w, s, r, bad);
+		rc = jsonl_refused_enter(w, s, r, &cut, bad);
+		exchanged = false;
 		goto out;
 	}
 	/* Room for the fragment first: after the append there is no way back. */
@@ -255,6 +257,8 @@ static int slot_write(struct jsonl_writer *w, struct jsonl_slot *s,
 			s->adopted = false;
 	}
 out:
+	if (rc && exchanged)
+		(void)jsonl_refused_exchange(s, r);
 	jsonl_cut_deinit(&cut);
 	return rc;
 }

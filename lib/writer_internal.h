@@ -17,6 +17,9 @@ struct jsonl_refused {
 	bool
 	    unheard; /* the kernel may have reported a short write instead of the error */
 	int code;    /* verdict */
+	/* What stood in front of it, when the line that this began was good: it is in the
+	 * quarantine with the request, and counts again only if that is sent again. */
+	struct jsonl_frame fragment;
 	char name[JSONL_QUARANTINE_NAME];
 };
 
@@ -85,12 +88,18 @@ bool jsonl_refused_starts_afresh(const struct jsonl_writer *w, const char *unfin
  * the -errno that must be given again because it was not heard. Changes nothing. */
 int jsonl_refused_recall(const struct jsonl_writer *w, const struct jsonl_slot *s,
 			 struct jsonl_request *r);
-/* Refuses the request: sets its bytes aside, remembers it. The -errno for the program. */
+/* Refuses the request for `bad`, a line of the cut: sets its bytes aside, remembers it. The
+ * -errno for the program. */
 int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
-			const struct jsonl_request *r, const struct jsonl_bad_line *bad);
+			const struct jsonl_request *r, const struct jsonl_cut *cut,
+			const struct jsonl_bad_line *bad);
 /* The first bad line that was not reported before; NULL: none. */
-const struct jsonl_bad_line *jsonl_refused_first_new(const struct jsonl_request *r,
+const struct jsonl_bad_line *jsonl_refused_first_new(const struct jsonl_slot *s,
+						     const struct jsonl_request *r,
 						     const struct jsonl_cut *cut);
+/* When this request is the refused one again: exchanges the frame, which is empty then, with
+ * the fragment that stood in front of it. True when there was one. */
+bool jsonl_refused_exchange(struct jsonl_slot *s, const struct jsonl_request *r);
 /* Is the last bad line one that has outgrown maxrecord without ending? */
 bool jsonl_refused_is_unfinished(const struct jsonl_slot *s,
 				 const struct jsonl_request *r,

@@ -11,6 +11,7 @@
 void jsonl_refused_clear(struct jsonl_refused *r)
 {
 	free(r->bytes);
+	jsonl_frame_deinit(&r->fragment);
 	*r = (struct jsonl_refused){0};
 }
 
@@ -123,9 +124,9 @@ static size_t head_of(const struct jsonl_slot *s, const struct jsonl_request *r)
 
 	if (r->reported)
 		return r->skip;
-	if (!s->frame.len)
-		return r->skip;
 	nl = memchr(r->data, '\n', r->len);
+	if (nl && !s->frame.len)
+		return r->skip;
 	return nl ? (size_t)(nl - r->data) + 1 : r->len;
 }
 
@@ -141,29 +142,49 @@ static void refused_join(struct jsonl_writer *w, struct jsonl_slot *s,
 		w->events->join(w->ctx, s->refused.name, &iov, 1, s->who);
 }
 
-int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
-			const struct jsonl_request *r, const struct jsonl_bad_line *bad)
+/* Where in the cut's stream begins what was not reported before; 0 when nothing was. */
+static size_t known_of(const struct jsonl_slot *s, const struct jsonl_request *r)
 {
+	return r->reported > r->skip ? s->frame.len + r->reported - r->skip : 0;
+}
+
+bool jsonl_refused_exchange(struct jsonl_slot *s, const struct jsonl_request *r)
+{
+	struct jsonl_frame fragment = s->refused.fragment;
+
+	if (!r->reported || (!fragment.len && !fragment.swallow && !s->frame.len &&
+			     !s->frame.swallow))
+		return false;
+	s->refused.fragment = s->frame;
+	s->frame = fragment;
+	return true;
+}
+
+int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
+			const struct jsonl_request *r, const struct jsonl_cut *cut,
+			const struct jsonl_bad_line *bad)
+{
+	bool keep = (s->frame.len || s->frame.swallow) && cut->bad[0].start > 0;
 	struct jsonl_refused next = {
 	    .active = true,
-	    .head = head_of(s, r),
+	    .head = keep ? 0 : head_of(s, r),
 	    .mid = r->data[r->len - 1] != '\n',
 	    .unheard = s->after_full,
 	    .code = bad->verdict,
 	};
 	/* What was reported before is in the quarantine; a line that began there is not
 	 * whole in it. */
-	size_t known = r->reported > r->skip ? r->reported - r->skip : 0;
+	size_t known = known_of(s, r);
 	size_t from = known < bad->start ? known : bad->start;
+	size_t own = from < s->frame.len ? s->frame.len - from : 0;
+	size_t at = r->skip + (own ? 0 : from - s->frame.len);
 	struct iovec iov[2] = {
-	    {.iov_base = s->frame.buf, .iov_len = s->frame.len},
-	    {.iov_base = (char *)r->data + r->skip + (known ? from : 0),
-	     .iov_len = r->len - r->skip - (known ? from : 0)},
+	    {.iov_base = s->frame.buf, .iov_len = own},
+	    {.iov_base = (char *)r->data + at, .iov_len = r->len - at},
 	};
 
 	jsonl_slot_set_aside(w, s, "refused", bad->verdict,
-			     bad->start + bad->offset - (known ? from : 0), iov, 2,
-			     next.name);
+			     bad->start + bad->offset - from, iov, 2, next.name);
 	refused_join(w, s, r);
 	/* Without memory the request is not recognized when it comes again, and is
 	 * refused once more. */
@@ -176,18 +197,24 @@ int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
 		next.len = r->len;
 	}
 	jsonl_refused_clear(&s->refused);
+	if (keep) {
+		next.fragment = s->frame;
+		s->frame = (struct jsonl_frame){0};
+	}
 	s->refused = next;
 	s->after_full = false;
+	s->adopted = false;
 	jsonl_frame_clear(&s->frame);
 	s->frame.swallow = false;
 	return -jsonl_error_errno(bad->verdict);
 }
 
 /* The first bad line that was not reported before; NULL: none. */
-const struct jsonl_bad_line *jsonl_refused_first_new(const struct jsonl_request *r,
+const struct jsonl_bad_line *jsonl_refused_first_new(const struct jsonl_slot *s,
+						     const struct jsonl_request *r,
 						     const struct jsonl_cut *cut)
 {
-	size_t known = r->reported > r->skip ? r->reported - r->skip : 0;
+	size_t known = known_of(s, r);
 
 	for (size_t i = 0; i < cut->nbad; i++)
 		if (cut->bad[i].start + cut->bad[i].len > known)
@@ -238,6 +265,7 @@ void jsonl_refused_settle(struct jsonl_writer *w, struct jsonl_slot *s,
 		/* Still in the middle of that line: only that is remembered. */
 		free(steal_ptr(&s->refused.bytes));
 		s->refused.len = 0;
+		jsonl_frame_deinit(&s->refused.fragment);
 		return;
 	}
 	jsonl_refused_clear(&s->refused);

@@ -412,13 +412,14 @@ def test_letters(v):
     assert len(records(v.log("a.jsonl"))) == 4
 
 
-def test_one_worker_thread_is_one(mount, v):
+def test_one_worker_thread_is_one(v):
     v.jsonlfs(letters=["-s"])
-    append(v.log("a.jsonl"), GOOD)
-    single = len(os.listdir(f"/proc/{v.pid}/task"))
+    script = 'for i in {1..20}; do echo "{}" >> a.jsonl & cat a.jsonl > /dev/null & done; wait'
+    run("/bin/bash", "-c", script, cwd=v.path, check=0)
+    # Itself, the one that waits for signals, one for durability; ThreadSanitizer adds one.
+    assert len(os.listdir(f"/proc/{v.pid}/task")) <= 4
+    assert len(records(v.log("a.jsonl"))) == 20
     v.umount()
-    # Itself, the one that waits for signals, and one for durability.
-    assert single <= 3
 
 
 # ---- what is inherited ----
