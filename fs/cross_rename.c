@@ -66,6 +66,7 @@ static int subtree_crosses(struct fs_mount *m, int fd, char *from, char *to)
 		close(fd);
 		return rc;
 	}
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 	while (!rc && (e = readdir(dir))) {
 		struct stat st;
 

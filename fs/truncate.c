@@ -61,6 +61,7 @@ static int find_copy(struct fs_mount *m, struct jsonl_file *file, const char *pa
 		close(fd);
 		return -errno;
 	}
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 	while (!found && (e = readdir(dir))) {
 		cleanup_close int copy = -1;
 

@@ -357,17 +357,19 @@ static int check(struct parser *ps, struct jsonl_text *out)
 int jsonl_text_check_portable(const void *line, size_t len, unsigned maxdepth,
 			      struct jsonl_text *out)
 {
+	/* NULL with no bytes is fine for the caller, but not for arithmetic. */
+	const unsigned char *begin = line ? line : (const void *)"";
 	struct parser ps; /* not initialized as a whole: the stack is large */
 	int verdict;
 
-	ps.p = line;
-	ps.end = ps.p + len;
+	ps.p = begin;
+	ps.end = begin + len;
 	ps.verdict = JSONL_OK;
 	ps.depth = 0;
 	ps.maxdepth = maxdepth < JSONL_TEXT_MAXDEPTH ? maxdepth : JSONL_TEXT_MAXDEPTH;
 	*out = (struct jsonl_text){.kind = JSONL_KIND_NONE};
 	verdict = check(&ps, out);
-	out->offset = verdict ? (size_t)(ps.p - (const unsigned char *)line) : 0;
+	out->offset = verdict ? (size_t)(ps.p - begin) : 0;
 	return verdict;
 }
 

@@ -152,8 +152,8 @@ bool jsonl_refused_exchange(struct jsonl_slot *s, const struct jsonl_request *r)
 {
 	struct jsonl_frame fragment = s->refused.fragment;
 
-	if (!r->reported || (!fragment.len && !fragment.swallow && !s->frame.len &&
-			     !s->frame.swallow))
+	if (!r->reported ||
+	    (!fragment.len && !fragment.swallow && !s->frame.len && !s->frame.swallow))
 		return false;
 	s->refused.fragment = s->frame;
 	s->frame = fragment;
@@ -244,7 +244,8 @@ void jsonl_refused_set_aside_each(struct jsonl_writer *w, struct jsonl_slot *s,
 		size_t own = bad->start < s->frame.len ? s->frame.len - bad->start : 0;
 		size_t at = own ? 0 : bad->start - s->frame.len;
 		struct iovec iov[2] = {
-		    {.iov_base = s->frame.buf + (own ? bad->start : 0), .iov_len = own},
+		    {.iov_base = own ? s->frame.buf + bad->start : NULL,
+		     .iov_len = own},
 		    {.iov_base = (char *)r->data + r->skip + at,
 		     .iov_len = bad->len - own},
 		};
