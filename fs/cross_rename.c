@@ -178,7 +178,7 @@ static int compare_range(struct fs_mount *m, struct jsonl_file *file, int src, o
 /* Under the freeze. Appends bytes [from, size) of the source, which have been validated.
  */
 static int append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
-		       off_t size, bool unfinished)
+		       off_t size, bool unfinished, struct jsonl_file_user *user)
 {
 	size_t len = (size_t)(size - from);
 	cleanup_free char *buf = NULL;
@@ -198,11 +198,11 @@ static int append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off
 	if ((size_t)got < len)
 		return -ESTALE;
 	iov[0].iov_base = buf;
-	return jsonl_file_append_frozen(file, iov, unfinished ? 2 : 1, NULL);
+	return jsonl_file_append_frozen(file, iov, unfinished ? 2 : 1, user);
 }
 
 static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
-		       off_t compared)
+		       off_t compared, struct jsonl_file_user *user)
 {
 	bool unfinished = false;
 	struct stat st;
@@ -217,7 +217,7 @@ static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
 	if (!rc)
 		rc = fs_cross_validate(r->m, src, end, st.st_size, &at, &unfinished);
 	if (!rc)
-		rc = append_rest(r->m, file, src, end, st.st_size, unfinished);
+		rc = append_rest(r->m, file, src, end, st.st_size, unfinished, user);
 	jsonl_file_unfreeze(file);
 	return rc;
 }
@@ -246,7 +246,7 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 	if (!rc)
 		rc = compare_range(r->m, file, src, 0, visible);
 	if (!rc)
-		rc = onto_frozen(r, file, src, visible);
+		rc = onto_frozen(r, file, src, visible, &user);
 	if (!rc)
 		rc = take_over_attributes(r, jsonl_file_fd(file));
 	if (!rc && r->m->config.sync != JSONL_SYNC_NONE)

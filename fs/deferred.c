@@ -14,11 +14,11 @@ struct fs_deferred {
 	pthread_mutex_t lock; /* a leaf */
 	pthread_cond_t cond;
 	pthread_t thread;
-	bool stop;
+	bool stop, fresh; /* fresh: a job was added */
 	struct fs_job *jobs; /* not being run now; oldest first */
 };
 
-static int64_t now_ms(void)
+int64_t fs_now_ms(void)
 {
 	struct timespec ts;
 
@@ -43,7 +43,10 @@ static struct fs_job *jobs_run(struct fs_mount *m, struct fs_job *jobs, bool sto
 
 		jobs = job->next;
 		job->next = NULL;
-		if (job->run(m, job, stop || now_ms() >= job->deadline) == -EAGAIN) {
+		bool last = stop || fs_now_ms() >= job->deadline;
+
+		if ((!last && fs_now_ms() < job->not_before) ||
+		    job->run(m, job, last) == -EAGAIN) {
 			*tail = job;
 			tail = &job->next;
 		}
@@ -51,18 +54,44 @@ static struct fs_job *jobs_run(struct fs_mount *m, struct fs_job *jobs, bool sto
 	return waiting;
 }
 
+/* Until when nothing is to be done, if nothing new comes. */
+static int64_t jobs_due(const struct fs_job *jobs)
+{
+	int64_t soon = fs_now_ms() + DEFERRED_POLL_MS, due = INT64_MAX;
+
+	for (; jobs; jobs = jobs->next) {
+		int64_t at = jobs->not_before > soon ? jobs->not_before : soon;
+
+		due = at < due ? at : due;
+	}
+	return due;
+}
+
+/* Under lock, which it gives up meanwhile: until something new comes or is due. */
+static void jobs_wait(struct fs_deferred *d)
+{
+	int64_t due = jobs_due(d->jobs);
+	struct timespec until = {.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000};
+
+	while (!d->stop && !d->fresh) {
+		if (!d->jobs)
+			pthread_cond_wait(&d->cond, &d->lock);
+		else if (pthread_cond_timedwait(&d->cond, &d->lock, &until) == ETIMEDOUT)
+			break;
+	}
+	d->fresh = false;
+}
+
 static void *deferred_main(void *arg)
 {
 	struct fs_deferred *d = arg;
-	const struct timespec pause = {.tv_nsec = DEFERRED_POLL_MS * 1000000L};
 	bool stop = false;
 
 	while (!stop) {
 		struct fs_job *jobs;
 
 		pthread_mutex_lock(&d->lock);
-		while (!d->jobs && !d->stop)
-			pthread_cond_wait(&d->cond, &d->lock);
+		jobs_wait(d);
 		stop = d->stop;
 		jobs = steal_ptr(&d->jobs);
 		pthread_mutex_unlock(&d->lock);
@@ -73,7 +102,6 @@ static void *deferred_main(void *arg)
 		jobs_append(&jobs, d->jobs);
 		d->jobs = jobs;
 		pthread_mutex_unlock(&d->lock);
-		nanosleep(&pause, NULL);
 	}
 	return NULL;
 }
@@ -82,12 +110,16 @@ static void *deferred_main(void *arg)
 static int deferred_start(struct fs_mount *m)
 {
 	struct fs_deferred *d = calloc(1, sizeof(*d));
+	pthread_condattr_t attr;
 	int rc;
 
 	if (!d)
 		return -ENOMEM;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_cond_init(&d->cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->cond, &attr);
+	pthread_condattr_destroy(&attr);
 	d->m = m;
 	rc = pthread_create(&d->thread, NULL, deferred_main, d);
 	if (!rc) {
@@ -113,8 +145,9 @@ int fs_defer(struct fs_mount *m, struct fs_job *job)
 	if (rc)
 		return rc;
 	job->next = NULL;
-	job->deadline = now_ms() + job->timeout_ms;
+	job->deadline = fs_now_ms() + job->timeout_ms;
 	pthread_mutex_lock(&d->lock);
+	d->fresh = true;
 	jobs_append(&d->jobs, job);
 	pthread_cond_signal(&d->cond);
 	pthread_mutex_unlock(&d->lock);

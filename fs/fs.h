@@ -64,6 +64,7 @@ struct fs_inode {
 	unsigned writers;	  /* handles among them that are open for writing */
 	bool stale;		  /* renamed out of its class: OPEN answers ESTALE */
 	bool sealed;		  /* an O_TMPFILE that got a governed name: no more writes */
+	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
 	/* governed: the visible length, good while size, mtime and ctime are these */
 	struct {
 		bool known;
@@ -132,6 +133,8 @@ struct fs_mount {
 
 	pthread_mutex_t handles_lock;
 	struct fs_handle *handles;
+
+	struct fs_idle *idle; /* idle.c: governed files that are kept open for a while */
 
 	struct jsonl_quarantine *quarantine;
 	struct fs_stats stats;
@@ -230,6 +233,10 @@ int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st) jsonl
 /* Has the kernel ask for this file's attributes again. May be called within a request. */
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i);
 
+/* ---- reply.c ---- */
+/* Answers a READ with what is in the file there, less at its end. */
+void fs_reply_read(fuse_req_t req, int fd, size_t size, off_t off);
+
 /* ---- plain.c ---- */
 /* Makes a handle of a plain file for a descriptor (taken over) and fills fi. 0 or -errno. */
 int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd,
@@ -254,6 +261,8 @@ void fs_shared_put(struct fs_mount *m, struct fs_shared *shared);
 /* One more user, for a thread that goes on with the file after it has answered. */
 struct fs_shared *fs_shared_ref(struct fs_shared *shared);
 struct jsonl_file *fs_shared_file(struct fs_shared *shared);
+/* Attributes of a governed file were changed: the next fsync makes that durable, too. */
+void fs_shared_note_change(struct fs_inode *i);
 /* The path of an inode relative to the vault, as it was last found, for messages and for
  * finding its directory; says so if it cannot be had. */
 void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size);
@@ -263,16 +272,26 @@ int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_
 /* jsonl_file_freeze that waits up to `ms` milliseconds for a lock held outside. */
 int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
 
+/* ---- idle.c: governed files that are kept open for a while after the last close ---- */
+int fs_idle_init(struct fs_mount *m) jsonl_must_check;
+void fs_idle_deinit(struct fs_mount *m);
+/* Closes what is kept open of this inode, or of all (NULL). */
+void fs_idle_drop(struct fs_mount *m, struct fs_inode *i);
+
 /* ---- deferred.c: work that must wait, or must not be done by the thread that answers ---- */
 struct fs_job {
 	/* -EAGAIN: call again soon; else it is done and the job has been freed. `last`: its
 	 * time is up, or the mount ends. */
 	int (*run)(struct fs_mount *m, struct fs_job *job, bool last);
 	unsigned timeout_ms;
+	/* Not to be called before this, CLOCK_MONOTONIC in milliseconds, unless `last`; 0:
+	 * soon. run() may change it. */
+	int64_t not_before;
 	/* deferred.c's: */
 	struct fs_job *next;
 	int64_t deadline; /* CLOCK_MONOTONIC, milliseconds */
 };
+int64_t fs_now_ms(void);
 /* 0 or -ENOMEM, -EAGAIN (no thread): then the caller keeps the job. */
 int fs_defer(struct fs_mount *m, struct fs_job *job) jsonl_must_check;
 /* Runs what is left with `last` set and stops the thread. */

@@ -50,6 +50,21 @@ static void clear_privileges(int fd)
 		fremovexattr(fd, "security.capability");
 }
 
+/* Open, append one record, close: is that how this file is written, and is nobody else
+ * about to append whom the same sync could serve? Then it need not wait for the FLUSH. */
+static bool closes_soon(struct governed *g)
+{
+	struct fs_inode *i = g->base.inode;
+	bool alone;
+
+	if (g->m->config.sync != JSONL_SYNC_CLOSE || g->appends != 1 || !i->one_each)
+		return false;
+	pthread_mutex_lock(&i->lock);
+	alone = i->writers == 1;
+	pthread_mutex_unlock(&i->lock);
+	return alone;
+}
+
 static void write_answer(fuse_req_t req, struct governed *g,
 			 const struct fuse_ctx *caller, size_t len, int rc)
 {
@@ -57,7 +72,7 @@ static void write_answer(fuse_req_t req, struct governed *g,
 	struct fs_mount *m = g->m;
 	/* Once this request is answered the handle may go, while we still lead. */
 	struct fs_shared *lead =
-	    jsonl_file_wants_sync(file) ? fs_shared_ref(g->shared) : NULL;
+	    jsonl_file_wants_sync(file, closes_soon(g)) ? fs_shared_ref(g->shared) : NULL;
 
 	fs_governed_blocked(g, rc == -EAGAIN);
 	if (rc == -EPERM)
@@ -148,7 +163,6 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 {
 	struct governed *g = governed_of(h);
 	struct jsonl_file *file = fs_shared_file(g->shared);
-	struct fuse_bufvec out = FUSE_BUFVEC_INIT(0);
 	off_t visible;
 	int rc = jsonl_file_visible(file, &visible);
 
@@ -162,13 +176,7 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 	}
 	if ((uint64_t)(visible - off) < size)
 		size = (size_t)(visible - off);
-	out.buf[0] = (struct fuse_buf){
-	    .flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY,
-	    .fd = jsonl_file_fd(file),
-	    .pos = off,
-	    .size = size,
-	};
-	fuse_reply_data(req, &out, FUSE_BUF_SPLICE_MOVE);
+	fs_reply_read(req, jsonl_file_fd(file), size, off);
 }
 
 /* ---- flush and fsync ---- */
@@ -204,6 +212,8 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 		return;
 	}
 	rc = jsonl_writer_flush(g->writer, fi->lock_owner);
+	if (g->appends)
+		g->base.inode->one_each = g->appends == 1;
 	if (rc != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
 		flush_answer(req, g, rc);
 }
@@ -245,6 +255,7 @@ static void governed_free(struct governed *g)
 	jsonl_writer_free(g->writer);
 	fs_handle_unlink(m, &g->base);
 	fs_shared_put(m, g->shared);
+	fs_account_close(m, g->account);
 	free(g);
 }
 
@@ -413,12 +424,17 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	g->m = m;
 	g->base.ops = &governed_ops;
 	g->base.flags = fi->flags;
-	rc = fs_shared_get(m, i, write, &g->shared);
+	rc = fs_account_open(m, fuse_req_ctx(req)->uid, &g->account);
+	if (!rc)
+		rc = fs_shared_get(m, i, write, &g->shared);
 	if (rc) {
+		fs_account_close(m, g->account);
 		free(g);
 		return rc;
 	}
-	rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
+	rc = fs_account_file(m, g->account, &g->shared->payer);
+	if (!rc)
+		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
 	if (!rc)
 		rc = open_allowed(req, m, i, fi->flags, visible);
 	if (!rc && write)
@@ -428,6 +444,7 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	if (rc) {
 		jsonl_writer_free(g->writer);
 		fs_shared_put(m, g->shared);
+		fs_account_close(m, g->account);
 		free(g);
 		return rc;
 	}

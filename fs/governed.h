@@ -3,6 +3,7 @@
 #ifndef FS_GOVERNED_H
 #define FS_GOVERNED_H
 
+#include "account.h"
 #include "fs.h"
 #include "ident.h"
 #include "shared.h"
@@ -12,10 +13,12 @@ struct governed {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
 	struct fs_shared *shared;
+	struct fs_account *account;  /* of whoever opened it */
 	struct jsonl_writer *writer; /* NULL: opened for reading */
 	struct jsonl_file_user reader;
 	struct fs_ident_ring idents;   /* under the writer's mutex */
 	bool sync_each;		       /* answer a write when it is durable */
+	_Atomic unsigned appends;
 	_Atomic bool appended, synced; /* did it append, did the program fsync itself */
 };
 
@@ -38,6 +41,7 @@ struct fs_parked {
 	struct governed *g;
 	fuse_req_t req;
 	struct fuse_ctx caller;
+	struct fs_account *account; /* that the data weighs on */
 	uint64_t owner;
 	bool append;
 	off_t off;

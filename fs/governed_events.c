@@ -85,6 +85,15 @@ static void governed_set_aside(void *ctx, const struct jsonl_set_aside *what,
 
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	rc = jsonl_quarantine_put(g->m->quarantine, &item, name);
+	if (!rc) {
+		stats->quarantined++;
+	} else {
+		name[0] = '\0';
+		stats->quarantine_full += rc == -ENOSPC;
+		if (fragment)
+			fs_ident_lost(stats, path, what->iov, what->niov);
+	}
+	/* Last: who has seen this count finds the rest done. */
 	if (fragment) {
 		stats->fragments++;
 		if (ident)
@@ -93,14 +102,6 @@ static void governed_set_aside(void *ctx, const struct jsonl_set_aside *what,
 		stats->refused++;
 		if (ident)
 			ident->stats->refused++;
-	}
-	if (!rc) {
-		stats->quarantined++;
-	} else {
-		name[0] = '\0';
-		stats->quarantine_full += rc == -ENOSPC;
-		if (fragment)
-			fs_ident_lost(stats, path, what->iov, what->niov);
 	}
 	log_set_aside(g, what, ident, path, name, rc);
 }
@@ -121,13 +122,8 @@ static void governed_join(void *ctx, const char *name, const struct iovec *iov, 
 static int governed_charge(void *ctx, int64_t bytes)
 {
 	struct governed *g = ctx;
-	uint64_t now =
-	    atomic_fetch_add(&g->m->pending_bytes, (uint64_t)bytes) + (uint64_t)bytes;
 
-	if (bytes <= 0 || now <= g->m->config.pending_max)
-		return 0;
-	atomic_fetch_sub(&g->m->pending_bytes, (uint64_t)bytes);
-	return -ENOBUFS;
+	return fs_account_charge(g->m, g->account, bytes);
 }
 
 static void governed_note(void *ctx, const struct jsonl_writer_note *note, void *who)
@@ -136,8 +132,10 @@ static void governed_note(void *ctx, const struct jsonl_writer_note *note, void 
 	struct fs_ident *ident = who;
 	bool warn;
 
-	if (note->records)
+	if (note->records) {
 		g->appended = true;
+		g->appends++;
+	}
 	if (note->no_newline)
 		fs_attributes_changed(g->m, g->base.inode);
 	if (!ident)

@@ -111,6 +111,15 @@ static unsigned blocked_patience(struct governed *g)
 	return (unsigned)timeout;
 }
 
+static void parked_free(struct fs_mount *m, struct fs_parked *p)
+{
+	/* Fewer bytes: this always works. */
+	if (fs_account_charge(m, p->account, -(int64_t)p->len))
+		errno = 0;
+	fs_account_unref(m, p->account);
+	free(p);
+}
+
 static int parked_run(struct fs_mount *m, struct fs_job *job, bool last)
 {
 	struct fs_parked *p = (struct fs_parked *)job;
@@ -121,7 +130,7 @@ static int parked_run(struct fs_mount *m, struct fs_job *job, bool last)
 	if (rc == -EAGAIN)
 		fs_governed_blocked(g, true);
 	else
-		free(p);
+		parked_free(m, p);
 	return rc;
 }
 
@@ -142,13 +151,20 @@ void fs_governed_log_timeout(struct governed *g, const char *operation)
 bool fs_governed_park(struct governed *g, fuse_req_t req, const struct fs_parked *proto,
 		      const char *data, size_t len)
 {
-	struct fs_parked *p = malloc(sizeof(*p) + len);
+	struct fs_parked *p;
 
-	if (!p)
+	if (fs_account_charge(g->m, g->account, (int64_t)len))
 		return false;
+	p = malloc(sizeof(*p) + len);
+	if (!p) {
+		if (fs_account_charge(g->m, g->account, -(int64_t)len))
+			errno = 0;
+		return false;
+	}
 	fs_governed_blocked(g, true);
 	*p = *proto;
 	p->g = g;
+	p->account = fs_account_ref(g->account);
 	p->req = req;
 	p->job = (struct fs_job){.run = parked_run, .timeout_ms = blocked_patience(g)};
 	p->len = len;
@@ -156,6 +172,6 @@ bool fs_governed_park(struct governed *g, fuse_req_t req, const struct fs_parked
 		memcpy(p->data, data, len);
 	if (fs_defer(g->m, &p->job) == 0)
 		return true;
-	free(p);
+	parked_free(g->m, p);
 	return false;
 }

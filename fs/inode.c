@@ -162,7 +162,20 @@ void fs_inode_to_kernel(struct fs_mount *m, struct fs_inode *i)
 
 void fs_inode_forget(struct fs_mount *m, struct fs_inode *i, uint64_t nlookup)
 {
+	/* The kernel knows it no more: it may be gone, and nobody must keep it open. */
+	bool last = false;
+
+	if (i->class == JSONL_CLASS_GOVERNED) {
+		pthread_mutex_lock(&m->inodes_lock);
+		last = i->nlookup <= nlookup;
+		i->refs += last;
+		pthread_mutex_unlock(&m->inodes_lock);
+	}
 	release(m, i, 0, nlookup);
+	if (last) {
+		fs_idle_drop(m, i);
+		fs_inode_unref(m, i);
+	}
 }
 
 struct fs_inode *fs_inode_of(struct fs_mount *m, fuse_ino_t ino)

@@ -78,6 +78,13 @@ static bool main_severed(struct fuse_session *se)
 	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR);
 }
 
+static int main_attach(struct fs_mount *m, const struct fs_options *o)
+{
+	if (fs_supervise_again())
+		return fs_remount(m, o);
+	return fuse_session_mount(m->se, m->mountpoint) ? FS_EXIT_MOUNT : 0;
+}
+
 /* Serves until the file system is unmounted or a signal comes, then lets nothing pending
  * be lost. */
 static int main_serve(struct fs_mount *m, const struct fs_options *o, int *report,
@@ -86,13 +93,15 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	cleanup_free char *ours = NULL, *there = NULL;
 	int r, signal;
 
-	if (fuse_session_mount(m->se, m->mountpoint))
-		return FS_EXIT_MOUNT;
+	r = main_attach(m, o);
+	if (r)
+		return r;
 	ours = fs_mountpoint_device(m->mountpoint);
 	FS_LOG(LOG_INFO, (uid_t)-1, "mounted", FS_STR("source", m->source),
 	       FS_STR("mountpoint", m->mountpoint), FS_STR("version", JSONLFS_VERSION));
 	if (*lock >= 0)
 		close(steal_fd(lock));
+	fs_supervise_serving(ours ? ours : "");
 	fs_process_ready(report);
 	r = main_loop(m, o->single);
 	signal = fs_process_signals_end();
@@ -101,27 +110,29 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	 * that is severed libfuse only frees what it holds. */
 	there = fs_mountpoint_device(m->mountpoint);
 	if (!ours || !there || strcmp(ours, there) == 0 || main_severed(m->se))
-		fuse_session_unmount(m->se);
+		fs_remount_end(m, main_severed(m->se));
+	/* Cut off while it was being unmounted: that is an end like any other. */
+	if (r == -ECONNABORTED &&
+	    (signal || !there || strcmp(ours ? ours : "", there) != 0))
+		r = 0;
 	FS_LOG(LOG_INFO, (uid_t)-1, "unmounted", FS_STR("mountpoint", m->mountpoint),
 	       FS_INT("signal", signal),
 	       FS_STR("reason", r < 0 ? jsonl_error_text(r) : "session ended"));
 	return r < 0 ? FS_EXIT_SYSTEM : 0;
 }
 
-/* In the process that stays. */
+/* In the process that serves. */
 static int main_mount(struct fs_mount *m, const struct fs_options *o, int *report,
 		      int *lock)
 {
 	int r;
 
-	fs_process_limits();
-	fs_process_privileges(m);
-	fs_log_open(m->foreground, m->debug);
 	r = main_session(m, o);
 	if (!r)
 		r = fs_process_signals(m->se);
-	if (!r && fs_mount_init(m, m->source) == 0) {
-		fs_mount_warn_bypass(m);
+	if (!r && fs_mount_init(m, fs_supervise_source(m)) == 0) {
+		if (!fs_supervise_again())
+			fs_mount_warn_bypass(m);
 		r = main_serve(m, o, report, lock);
 	} else if (!r) {
 		r = FS_EXIT_MOUNT;
@@ -175,6 +186,13 @@ static int main_run(struct fs_mount *m, const struct fs_options *o)
 		return 0;
 	if (!m->foreground)
 		r = fs_process_daemonize(m->mountpoint, &report);
+	if (r)
+		return r;
+	fs_process_limits();
+	fs_process_privileges(m);
+	fs_log_open(m->foreground, m->debug);
+	if (fs_remount_allowed(m, o))
+		r = fs_supervise(m, &report, &lock);
 	return r ? r : main_mount(m, o, &report, &lock);
 }
 

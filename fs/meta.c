@@ -96,10 +96,12 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fuse_entry_param e;
 	struct fs_inode *i;
 	struct stat st;
-	int r = fs_inode_lookup(m, fs_inode_of(m, parent), name, &i, &st);
+	struct fs_inode *dir = fs_inode_of(m, parent);
+	int r = fs_inode_lookup(m, dir, name, &i, &st);
 
-	if (r == -ENOENT && m->config.entry_timeout > 0) {
-		/* The kernel may remember that there is no such file. */
+	if (r == -ENOENT && m->config.entry_timeout > 0 && !dir->state) {
+		/* The kernel may remember that there is no such file, where we make none
+		 * ourselves. */
 		memset(&e, 0, sizeof(e));
 		e.entry_timeout = m->config.entry_timeout;
 		fuse_reply_entry(req, &e);
@@ -287,6 +289,8 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set
 		r = set_size(req, i, attr->st_size, fi);
 	if (!r)
 		r = set_attributes(req, i, attr, to_set);
+	if (!r && i->class == JSONL_CLASS_GOVERNED)
+		fs_shared_note_change(i);
 	if (r)
 		fuse_reply_err(req, -r);
 	else

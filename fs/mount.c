@@ -56,6 +56,8 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	if (r)
 		return init_fail(m, "quarantine", r);
 	r = fs_inode_table_init(m);
+	if (!r)
+		r = fs_idle_init(m);
 	return r ? init_fail(m, "inode table", r) : 0;
 }
 
@@ -76,11 +78,13 @@ void fs_mount_drain(struct fs_mount *m)
 			break;
 		h->ops->abandon(h);
 	}
+	fs_idle_drop(m, NULL);
 	fs_defer_stop(m);
 }
 
 void fs_mount_deinit(struct fs_mount *m)
 {
+	fs_idle_deinit(m);
 	if (m->inodes)
 		fs_inode_table_deinit(m);
 	jsonl_quarantine_free(m->quarantine);

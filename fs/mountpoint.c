@@ -146,7 +146,7 @@ static int clear_with_fusermount(const char *mountpoint)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
-static int clear(const char *mountpoint)
+int fs_mountpoint_clear(const char *mountpoint)
 {
 	if (umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
 		return 0;
@@ -171,7 +171,7 @@ int fs_mountpoint_check(const char *mountpoint, const char *fsname,
 			r = 0;
 			break;
 		}
-		r = clear(mountpoint);
+		r = fs_mountpoint_clear(mountpoint);
 		if (r) {
 			fprintf(stderr,
 				"jsonlfs: %s is a dead mount and cannot be cleared: %s\n",
@@ -199,6 +199,17 @@ char *fs_mountpoint_device(const char *mountpoint)
 		device = strdup("");
 	entry_deinit(&e);
 	return device;
+}
+
+bool fs_mountpoint_is_dead(const char *mountpoint, const char *device)
+{
+	cleanup_free char *there = fs_mountpoint_device(mountpoint);
+	int r;
+
+	if (!there || strcmp(there, device) != 0)
+		return false;
+	r = fs_mountpoint_probe(mountpoint);
+	return r == -ENOTCONN || r == -ECONNABORTED;
 }
 
 void fs_mountpoint_abort(const char *mountpoint, const char *device)

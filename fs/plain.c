@@ -55,13 +55,8 @@ void fs_plain_state_free(struct fs_plain_state *s)
 static void plain_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
-	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
-
 	(void)fi;
-	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	buf.buf[0].fd = plain_of(h)->fd;
-	buf.buf[0].pos = off;
-	fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
+	fs_reply_read(req, plain_of(h)->fd, size, off);
 }
 
 static ssize_t write_all(int fd, struct fuse_bufvec *in, off_t off, bool append)

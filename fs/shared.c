@@ -167,8 +167,8 @@ static int shared_appendable(struct fs_mount *m, struct fs_shared *s)
 	return 0;
 }
 
-int fs_shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
-		  struct fs_shared **shared)
+static int shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
+		      struct fs_shared **shared)
 {
 	int rc = 0;
 
@@ -190,6 +190,18 @@ int fs_shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
 	return rc;
 }
 
+int fs_shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
+		  struct fs_shared **shared)
+{
+	int rc = shared_get(m, i, append, shared);
+
+	if (rc != -EMFILE && rc != -ENFILE)
+		return rc;
+	/* Those that nobody uses give way. */
+	fs_idle_drop(m, NULL);
+	return shared_get(m, i, append, shared);
+}
+
 /* Brings the mount's counter of syncs up to what the file has done. */
 static void count_syncs(struct fs_shared *s, uint64_t syncs)
 {
@@ -203,9 +215,12 @@ static void count_syncs(struct fs_shared *s, uint64_t syncs)
 	}
 }
 
-void fs_shared_put(struct fs_mount *m, struct fs_shared *s)
+/* Drops one user. With `keep` the last one leaves the file open, for a while. */
+static void shared_drop(struct fs_mount *m, struct fs_shared *s, bool keep)
 {
 	struct fs_inode *i = s->inode;
+	struct fs_shared *victim = NULL;
+	struct fs_account *payer = NULL;
 	struct jsonl_file_state state;
 	bool last;
 
@@ -217,14 +232,37 @@ void fs_shared_put(struct fs_mount *m, struct fs_shared *s)
 	 * until it is well again or the mount ends. */
 	if (last && state.poisoned && !m->draining)
 		last = false;
-	if (last)
+	if (last && keep && !m->draining) {
+		s->users++;
+		victim = fs_idle_add(m, s);
+		last = false;
+		payer = steal_ptr(&s->payer); /* what is kept open is nobody's */
+	}
+	if (last) {
 		i->shared = NULL;
+		payer = s->payer;
+	}
 	pthread_mutex_unlock(&i->lock);
-	if (!last)
-		return;
-	jsonl_file_free(s->file);
-	free(s);
-	fs_inode_unref(m, i);
+	if (payer)
+		fs_account_file_close(m, payer);
+	if (last) {
+		jsonl_file_free(s->file);
+		free(s);
+		fs_inode_unref(m, i);
+	}
+	if (victim)
+		shared_drop(m, victim, false);
+}
+
+void fs_shared_put(struct fs_mount *m, struct fs_shared *s)
+{
+	shared_drop(m, s, true);
+	fs_idle_watch(m);
+}
+
+void fs_shared_close(struct fs_mount *m, struct fs_shared *s)
+{
+	shared_drop(m, s, false);
 }
 
 struct fs_shared *fs_shared_ref(struct fs_shared *s)
@@ -238,6 +276,14 @@ struct fs_shared *fs_shared_ref(struct fs_shared *s)
 struct jsonl_file *fs_shared_file(struct fs_shared *s)
 {
 	return s->file;
+}
+
+void fs_shared_note_change(struct fs_inode *i)
+{
+	pthread_mutex_lock(&i->lock);
+	if (i->shared)
+		jsonl_file_note_change(i->shared->file);
+	pthread_mutex_unlock(&i->lock);
 }
 
 void fs_denied(fuse_req_t req, const char *operation, const char *path, const char *why)

@@ -2,6 +2,7 @@
 #ifndef FS_SHARED_H
 #define FS_SHARED_H
 
+#include "account.h"
 #include "file.h"
 #include "fs.h"
 
@@ -9,10 +10,25 @@ struct fs_shared {
 	struct fs_mount *m;
 	struct fs_inode *inode; /* holds a reference */
 	struct jsonl_file *file;
-	unsigned users; /* inode->lock */
+	unsigned users; /* inode->lock; being kept open counts as one */
+	/* idle.c's: */
+	bool idle;
+	int64_t idle_since;
+	struct fs_shared *idle_next, **idle_pprev;
+	struct fs_account *payer; /* for its descriptors; account.c */
 	/* A lock outside: found held first and last, milliseconds, 0 when it was had. */
 	_Atomic int64_t blocked_since, blocked_seen;
 	_Atomic uint64_t counted_syncs; /* of the file's, that are in the mount's counter */
 };
+
+/* Drops a user without keeping the file open. */
+void fs_shared_close(struct fs_mount *m, struct fs_shared *s);
+
+/* ---- idle.c ---- */
+/* Makes the list a user of s (counted by the caller, who holds inode->lock and has seen the
+ * last one go). Returns what had to leave the list for it, for fs_shared_close, or NULL. */
+struct fs_shared *fs_idle_add(struct fs_mount *m, struct fs_shared *s);
+/* Sees to it that what is in the list will leave it. Called without a lock. */
+void fs_idle_watch(struct fs_mount *m);
 
 #endif

@@ -1,6 +1,6 @@
 /* How a mount comes up and goes down, apart from the file system itself: the command line
- * (options.c), what the process is while it serves (process.c), and what already sits at
- * the mount point (mountpoint.c). Used by main.c alone. Unless it says otherwise a
+ * (options.c), what the process is while it serves (process.c), what already sits at the
+ * mount point (mountpoint.c), and how it comes back (supervise.c, remount.c). Used by main.c alone. Unless it says otherwise a
  * function prints its own message on stderr and returns an exit code of mount(8), 0 for
  * success; all of them run while the process still has one thread. */
 #ifndef FS_START_H
@@ -61,6 +61,40 @@ int fs_mountpoint_lock(const char *mountpoint);
 /* Asks the mounted file system something that only it can answer. 0 or -errno, no
  * message. */
 int fs_mountpoint_probe(const char *mountpoint) jsonl_must_check;
+
+/* Is the topmost mount on this path the one of this device, and nobody serves it? */
+bool fs_mountpoint_is_dead(const char *mountpoint, const char *device);
+/* Lazily unmounts what lies on top there, with fusermount3 where that takes root. 0 or
+ * -errno, no message. */
+int fs_mountpoint_clear(const char *mountpoint);
+
+/* ---- supervise.c ---- */
+/* Forks. The parent stays and starts another daemon whenever one has died; this returns in
+ * the daemons alone. The parent keeps nothing open of what the caller gave, hands SIGTERM,
+ * SIGINT and SIGHUP on, and ends with the exit code of a daemon that ended in order.
+ * `report` is that of fs_process_daemonize, `lock` that of fs_mountpoint_lock. */
+int fs_supervise(struct fs_mount *m, int *report, int *lock);
+/* A path to the source for fs_mount_init, also when its own leads into a dead mount. */
+const char *fs_supervise_source(const struct fs_mount *m);
+/* Does this daemon take over from one that has died? */
+bool fs_supervise_again(void);
+/* Tells the parent that a mount of this device will be in the place of the dead one. */
+void fs_supervise_mounting(const char *device);
+/* Tells the parent that the dead mount stays below the new one, to be cleared in the end.
+ * False: there are too many already; all are to be cleared now. */
+bool fs_supervise_bury(void);
+/* Tells the parent that the mount of this device is served: whoever dies now dies in the
+ * midst of work. Does nothing where there is no parent. */
+void fs_supervise_serving(const char *device);
+
+/* ---- remount.c ---- */
+/* Is a parent to stay that mounts again? */
+bool fs_remount_allowed(const struct fs_mount *m, const struct fs_options *o);
+/* Mounts m->se on m->mountpoint in the place of the dead mount there, programs seeing the
+ * bare directory at no moment where root mounts and the kernel can do it. */
+int fs_remount(struct fs_mount *m, const struct fs_options *o);
+/* Unmounts m->se, however it was mounted. `severed`: somebody else has. No exit code. */
+void fs_remount_end(struct fs_mount *m, bool severed);
 
 /* ---- mount.c ---- */
 /* Logs the programs that hold governed files open for writing: their descriptors go round

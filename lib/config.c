@@ -83,6 +83,8 @@ static const struct jsonl_option options[] = {
 	  .help = "extended attributes and ACLs" },
 	{ "ro", "rw", OPTION_FLAG, FIELD(readonly), .standard = "no",
 	  .help = "mount read-only" },
+	{ "supervise", "nosupervise", OPTION_FLAG, FIELD(supervise), .standard = "yes",
+	  .help = "mount again when the daemon dies; not with -f or auto_unmount" },
 	{ "allow_other", "noallow_other", OPTION_FLAG, FIELD(allow_other),
 	  .negative_at = offsetof(struct jsonl_config, noallow_other),
 	  .help = "for all users, not only the one who mounts (default: when root mounts)" },

@@ -52,6 +52,7 @@ struct jsonl_config {
 	bool passthrough;     /* on */
 	bool xattr;	      /* on */
 	bool readonly;	      /* ro */
+	bool supervise;	      /* on: mount again when the daemon dies */
 	/* Neither of the first two: not said, so root's mounts are for everybody. */
 	bool allow_other, noallow_other, allow_root;
 	bool default_permissions; /* on; see jsonl_config_check */

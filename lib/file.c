@@ -36,8 +36,8 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 	return 0;
 }
 
-/* What a failed sync left unsure goes with the memory that holds it: look at the disk a last
- * time, else save what can be saved. */
+/* What a failed sync left unsure goes with the memory that holds it: look at the disk a
+ * last time, else save what can be saved. */
 static void file_give_up(struct jsonl_file *f)
 {
 	struct iovec iov;
@@ -47,9 +47,10 @@ static void file_give_up(struct jsonl_file *f)
 		return;
 	if (!jsonl_file_freeze(f, &end))
 		jsonl_file_unfreeze(f);
+	if (!jsonl_file_is_poisoned(f) || !f->kept_len)
+		return;
 	iov = (struct iovec){.iov_base = f->kept + f->kept_head, .iov_len = f->kept_len};
-	if (jsonl_file_is_poisoned(f) && iov.iov_len &&
-	    f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1, f->seg[0].off, 0))
+	if (f->events->set_aside(f->ctx, "sync-failed", -EIO, &iov, 1, f->seg[0].off, 0))
 		f->events->report(f->ctx, "sync-lost", -EIO, f->seg[0].off, iov.iov_len);
 }
 
@@ -67,7 +68,7 @@ void jsonl_file_free(struct jsonl_file *f)
 	pthread_mutex_destroy(&f->sync_lock);
 	pthread_mutex_destroy(&f->view_lock);
 	pthread_mutex_destroy(&f->lock);
-	free(f->kept);
+	jsonl_file_kept_free(f);
 	free(f->seg);
 	free(f);
 }
@@ -79,12 +80,8 @@ int jsonl_file_fd(const struct jsonl_file *f)
 
 bool jsonl_file_can_append(struct jsonl_file *f)
 {
-	bool can;
-
-	pthread_mutex_lock(&f->lock);
-	can = f->append_fd >= 0;
-	pthread_mutex_unlock(&f->lock);
-	return can;
+	/* Set once; and an append may hold the lock for as long as a disk takes. */
+	return __atomic_load_n(&f->append_fd, __ATOMIC_ACQUIRE) >= 0;
 }
 
 void jsonl_file_set_append_fd(struct jsonl_file *f, int fd, bool quiet)
@@ -326,7 +323,8 @@ static int end_prepare(struct jsonl_file *f)
 	int rc;
 
 	if (f->undo_from >= 0) {
-		/* First, or what is to be undone would stand behind what is to be verified. */
+		/* First, or what is to be undone would stand behind what is to be
+		 * verified. */
 		rc = f->io->fstat(f->io, f->append_fd, &st);
 		if (!rc)
 			rc = undo_finish(f, st.st_size);
@@ -341,10 +339,12 @@ static int end_prepare(struct jsonl_file *f)
 	rc = f->io->fstat(f->io, f->append_fd, &st);
 	if (rc || (f->end_known && st.st_size == f->end))
 		return rc;
-	/* The cache may show what an earlier process failed to sync and told of; behind bytes
-	 * that the disk does not hold a record would not stand on a line of its own. */
+	/* The cache may show what an earlier process failed to sync and told of; behind
+	 * bytes that the disk does not hold a record would not stand on a line of its
+	 * own. */
 	if (!f->end_known && st.st_size)
-		f->io->drop_cache(f->io, f->fd, (st.st_size - 1) & ~(off_t)(FILE_PAGE - 1), 0);
+		f->io->drop_cache(f->io, f->fd,
+				  (st.st_size - 1) & ~(off_t)(FILE_PAGE - 1), 0);
 	rc = jsonl_tail_inspect(f->io, f->fd, st.st_size, f->opt.maxrecord,
 				f->opt.maxdepth, &tail);
 	if (rc)

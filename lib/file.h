@@ -34,6 +34,7 @@ struct jsonl_file_events {
 /* One handle's share in a file; zero-initialized by its owner, who serializes its use. */
 struct jsonl_file_user {
 	uint64_t first, last; /* sequence numbers of its appends not known durable */
+	uint64_t asked;	      /* `last` as of the latest fsync by the program */
 	uint64_t seen;	      /* sync failures up to this one have been reported to it */
 	bool failed;	      /* one more is to be reported */
 };
@@ -98,6 +99,10 @@ struct jsonl_waiter {
 	void (*done)(struct jsonl_waiter *w, int rc);
 };
 
+/* Something of the file that no append tells of has changed (attributes): the next fsync
+ * by a program waits for it, too. */
+void jsonl_file_note_change(struct jsonl_file *file);
+
 enum jsonl_wait {
 	JSONL_WAIT_DONE,   /* *rc is the answer; done() is not called */
 	JSONL_WAIT_QUEUED, /* done() will be called */
@@ -105,16 +110,19 @@ enum jsonl_wait {
 };
 
 /* Waits until what `user` has appended is durable. Fails with -EIO, once per user and
- * failure, when a sync failed over any of it. `force`: ask the disk even if we know of
- * nothing to sync (an fsync by the program). */
+ * failure, when a sync failed over any of it. `force`: an fsync by the program: asks the
+ * disk even if we know of nothing to sync, unless the user has appended since its last one
+ * and a sync for somebody else has covered that: the kernel lets the fsyncs of one file in
+ * one by one, and this is what makes them one group all the same. */
 enum jsonl_wait jsonl_file_wait(struct jsonl_file *file, struct jsonl_file_user *user,
 				bool force, struct jsonl_waiter *w, int *rc);
 /* Runs syncs until nobody waits that an earlier one did not serve. One thread at a time,
  * as jsonl_file_wait and jsonl_file_wants_sync arrange it. */
 void jsonl_file_lead(struct jsonl_file *file);
-/* True when so much is not durable that a sync should be run without anybody waiting; the
- * caller then must call jsonl_file_lead. */
-bool jsonl_file_wants_sync(struct jsonl_file *file);
+/* True when so much is not durable that a sync should be run without anybody waiting, or,
+ * with `soon`, because somebody is going to wait: when anything is not. The caller then must
+ * call jsonl_file_lead. */
+bool jsonl_file_wants_sync(struct jsonl_file *file, bool soon);
 /* The same as wait and lead, but blocking; for shutdown, tools and tests. 0 or -errno. */
 int jsonl_file_sync(struct jsonl_file *file, struct jsonl_file_user *user) jsonl_must_check;
 

@@ -7,13 +7,16 @@
 
 #include "file.h"
 
-/* Retained bytes at which a sync is run without anybody waiting, and at which appends wait
- * for it. */
+/* Retained bytes at which a sync is run without anybody waiting, and at which appends
+ * wait for it. */
 #define FILE_RETAIN_SOFT (256u << 10)
 #define FILE_RETAIN_HARD (8u << 20)
-/* From this length on room is reserved before the write, so that a full disk is met before
- * anything has been written. Below, undoing a short write is cheaper. */
-#define FILE_RESERVE_FROM (64u << 10)
+/* Of all files of the process together: above it every append has its file synced, and an
+ * emptied buffer is given back. */
+#define FILE_RETAIN_TOTAL (64u << 20)
+/* From this length on room is reserved before the write, so that a full disk is met
+ * before anything has been written. Below, undoing a short write is cheaper. */
+#define FILE_RESERVE_FROM  (64u << 10)
 #define FILE_STILL_SECONDS 2
 #define FILE_FAILURES	   8
 #define FILE_PAGE	   4096 /* the page cache drops no less */
@@ -33,9 +36,10 @@ struct jsonl_file {
 
 	pthread_mutex_t lock; /* held over an append; under it: */
 	int append_fd;
-	off_t quiet_size; /* of the file when append_fd was opened and nobody else was writing;
-			   * -1: others were, or the end has been brought in order since */
-	bool end_known; /* `end` has been verified to be the end of whole records */
+	off_t quiet_size; /* of the file when append_fd was opened and nobody else was
+			   * writing; -1: others were, or the end has been brought in
+			   * order since */
+	bool end_known;	  /* `end` has been verified to be the end of whole records */
 	off_t end;
 	off_t undo_from; /* a short write that could not be undone begins here; else -1 */
 	off_t undo_to;
@@ -51,7 +55,7 @@ struct jsonl_file {
 
 	pthread_mutex_t sync_lock; /* under it: */
 	pthread_cond_t sync_done;
-	uint64_t appended, durable;
+	uint64_t appended, durable, changed; /* changed: see jsonl_file_note_change */
 	bool syncing, poisoned;
 	uint64_t rounds_begun, rounds_ended;
 	uint64_t syncs, sync_failures;
@@ -70,18 +74,23 @@ struct jsonl_file {
 };
 
 /* Under file->lock. Notes a successful append at `off`, or with niov 0 that the file was
- * emptied. Without memory the bytes are not retained, and a failed sync cannot be mended. */
-void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int niov, off_t off,
-			    struct jsonl_file_user *user);
-/* Under file->lock and flock. A sync has failed: find out what the disk holds, see DESIGN.
- * 0: verified, the file is good again. -EIO: not. */
+ * emptied. Without memory the bytes are not retained, and a failed sync cannot be mended.
+ */
+void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int niov,
+			    off_t off, struct jsonl_file_user *user);
+/* Under file->lock and flock. A sync has failed: find out what the disk holds, see
+ * DESIGN. 0: verified, the file is good again. -EIO: not. */
 int jsonl_file_verify(struct jsonl_file *f) jsonl_must_check;
 bool jsonl_file_is_poisoned(struct jsonl_file *f);
 /* A sync outside a round has failed: nothing is appended before the end is verified. */
 void jsonl_file_poison(struct jsonl_file *f, int rc);
-/* Readers keep seeing `visible` until the release, which has them look at the file again. */
+/* Readers keep seeing `visible` until the release, which has them look at the file again.
+ */
 void jsonl_file_view_hold(struct jsonl_file *f, off_t visible);
 void jsonl_file_view_release(struct jsonl_file *f);
+/* Gives the retained bytes' memory back. Under sync_lock, or when nobody else has the
+ * file. */
+void jsonl_file_kept_free(struct jsonl_file *f);
 /* Blocks while more is retained than FILE_RETAIN_HARD. */
 void jsonl_file_backpressure(struct jsonl_file *f);
 

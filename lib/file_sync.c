@@ -13,6 +13,16 @@
 
 /* ---- retained bytes; under sync_lock ---- */
 
+/* Memory for retained bytes, of all files of the process. */
+static _Atomic size_t kept_total;
+
+void jsonl_file_kept_free(struct jsonl_file *f)
+{
+	kept_total -= f->kept_cap;
+	free(steal_ptr(&f->kept));
+	f->kept_cap = 0;
+}
+
 static void kept_drop(struct jsonl_file *f, size_t n)
 {
 	size_t gone = 0;
@@ -38,11 +48,8 @@ static void kept_drop(struct jsonl_file *f, size_t n)
 	}
 	if (!f->kept_len) {
 		f->kept_head = 0;
-		if (f->kept_cap > FILE_RETAIN_SOFT) {
-			free(f->kept);
-			f->kept = NULL;
-			f->kept_cap = 0;
-		}
+		if (f->kept_cap > FILE_RETAIN_SOFT || kept_total > FILE_RETAIN_TOTAL)
+			jsonl_file_kept_free(f);
 	}
 }
 
@@ -64,6 +71,7 @@ static bool kept_room(struct jsonl_file *f, size_t len)
 	grown = realloc(f->kept, cap);
 	if (!grown)
 		return false;
+	kept_total += cap - f->kept_cap;
 	f->kept = grown;
 	f->kept_cap = cap;
 	return true;
@@ -153,7 +161,8 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
 			user->first = f->appended;
 		}
 		user->last = f->appended;
-		/* A sync failed while this was being written, and may have taken it along. */
+		/* A sync failed while this was being written, and may have taken it
+		 * along. */
 		if (f->poisoned)
 			user->failed = true;
 	}
@@ -161,6 +170,13 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
 		kept_drop(f, f->kept_len);
 	else if (f->opt.retain)
 		kept_add(f, iov, niov, off);
+	pthread_mutex_unlock(&f->sync_lock);
+}
+
+void jsonl_file_note_change(struct jsonl_file *f)
+{
+	pthread_mutex_lock(&f->sync_lock);
+	f->changed = ++f->appended;
 	pthread_mutex_unlock(&f->sync_lock);
 }
 
@@ -279,9 +295,9 @@ void jsonl_file_lead(struct jsonl_file *f)
 				kept_drop(f, (size_t)(mark - f->kept_dropped));
 			answered = waiters_take(f, false);
 		}
-		more = f->waiters != NULL;
-		if (!more)
-			f->syncing = false;
+		/* Answering wakes many, one after the other: whoever comes to wait
+		 * meanwhile leads the next round, and need not wait for that. */
+		f->syncing = false;
 		pthread_cond_broadcast(&f->sync_done);
 		pthread_mutex_unlock(&f->sync_lock);
 		if (dir_fd >= 0)
@@ -290,6 +306,8 @@ void jsonl_file_lead(struct jsonl_file *f)
 			f->events->report(f->ctx, "sync-failed", rc, -1, 0);
 		waiters_answer(answered, rc ? -EIO : 0);
 		pthread_mutex_lock(&f->sync_lock);
+		more = f->waiters && !f->syncing;
+		f->syncing |= more;
 	} while (more);
 	pthread_mutex_unlock(&f->sync_lock);
 }
@@ -310,17 +328,26 @@ enum jsonl_wait jsonl_file_wait(struct jsonl_file *f, struct jsonl_file_user *us
 {
 	enum jsonl_wait answer = JSONL_WAIT_DONE;
 	bool verify = false;
+	uint64_t seq;
 
 	*rc = 0;
 	pthread_mutex_lock(&f->sync_lock);
+	seq = user->last;
+	if (force && user->last > user->asked && !f->poisoned) {
+		/* All up to its own last record, and what had changed by now besides. */
+		user->asked = user->last;
+		seq = f->changed > seq ? f->changed : seq;
+		force = false;
+	}
 	if (failure_due(f, user)) {
 		*rc = -EIO;
 	} else if (f->poisoned) {
 		verify = force;
-	} else if (force || user->last > f->durable) {
+		user->asked = user->last;
+	} else if (force || seq > f->durable) {
 		w->next = NULL;
 		w->user = user;
-		w->seq = user->last;
+		w->seq = seq;
 		w->round = force ? f->rounds_begun + 1 : 0;
 		*f->waiters_tail = w;
 		f->waiters_tail = &w->next;
@@ -384,12 +411,14 @@ void jsonl_file_get_state(struct jsonl_file *f, struct jsonl_file_state *state)
 	pthread_mutex_unlock(&f->sync_lock);
 }
 
-bool jsonl_file_wants_sync(struct jsonl_file *f)
+bool jsonl_file_wants_sync(struct jsonl_file *f, bool soon)
 {
 	bool wants;
 
 	pthread_mutex_lock(&f->sync_lock);
-	wants = !f->syncing && !f->poisoned && f->kept_len > FILE_RETAIN_SOFT;
+	wants = !f->syncing && !f->poisoned &&
+		((soon && f->appended > f->durable) || f->kept_len > FILE_RETAIN_SOFT ||
+		 (f->kept_len && kept_total > FILE_RETAIN_TOTAL));
 	if (wants)
 		f->syncing = true;
 	pthread_mutex_unlock(&f->sync_lock);

@@ -7,10 +7,6 @@
 #include "config.h"
 #include "text.h"
 
-/* Buffers up to this size stay with the frame between records, uncharged: a thousand idle
- * handles keep 4 MiB. */
-#define FRAME_KEEP 4096
-
 void jsonl_frame_deinit(struct jsonl_frame *f)
 {
 	free(f->buf);
@@ -20,10 +16,32 @@ void jsonl_frame_deinit(struct jsonl_frame *f)
 void jsonl_frame_clear(struct jsonl_frame *f)
 {
 	f->len = 0;
-	if (f->cap <= FRAME_KEEP)
+	if (f->cap <= JSONL_FRAME_KEEP)
 		return;
 	free(steal_ptr(&f->buf));
 	f->cap = 0;
+}
+
+void jsonl_frame_trim(struct jsonl_frame *f)
+{
+	char *smaller;
+
+	if (!f->len)
+		jsonl_frame_clear(f);
+	if (!f->len || f->cap <= JSONL_FRAME_KEEP || f->cap / 2 < f->len)
+		return;
+	smaller = realloc(f->buf, f->len);
+	if (!smaller)
+		return;
+	f->buf = smaller;
+	f->cap = f->len;
+}
+
+size_t jsonl_frame_weight(const struct jsonl_frame *f, size_t more)
+{
+	if (!f->len && !more)
+		return 0;
+	return f->cap > JSONL_FRAME_KEEP ? f->cap : f->len + more;
 }
 
 void jsonl_cut_deinit(struct jsonl_cut *cut)
@@ -33,7 +51,8 @@ void jsonl_cut_deinit(struct jsonl_cut *cut)
 	*cut = (struct jsonl_cut){0};
 }
 
-static int frame_room(struct jsonl_frame *f, size_t cap)
+/* Grows by doubling, but not beyond `most`, which is all that a record can take. */
+static int frame_room(struct jsonl_frame *f, size_t cap, uint64_t most)
 {
 	size_t want = f->cap ? f->cap : 512;
 	char *grown;
@@ -42,6 +61,8 @@ static int frame_room(struct jsonl_frame *f, size_t cap)
 		return 0;
 	while (want < cap)
 		want *= 2;
+	if (want > most && cap <= most)
+		want = most;
 	grown = realloc(f->buf, want);
 	if (!grown)
 		return -ENOMEM;
@@ -173,7 +194,7 @@ static int offer_room(struct jsonl_frame *f, const struct jsonl_limits *lim, siz
 
 	if (fragment + 1 > lim->maxrecord)
 		need = f->len + head;
-	return frame_room(f, need);
+	return frame_room(f, need, lim->maxrecord);
 }
 
 int jsonl_frame_offer(struct jsonl_frame *f, const struct jsonl_limits *lim,

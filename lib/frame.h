@@ -58,7 +58,16 @@ struct jsonl_cut {
 	size_t scratch_cap;
 };
 
+/* Buffers up to this size stay with the frame between records, and do not weigh: a thousand
+ * idle handles keep 4 MiB. */
+#define JSONL_FRAME_KEEP 4096
+
 void jsonl_frame_deinit(struct jsonl_frame *f);
+/* Gives back what an offer that came to nothing has made room for. */
+void jsonl_frame_trim(struct jsonl_frame *f);
+/* Bytes of memory that the fragment takes, with `more` of them to come for which there is
+ * room; up to JSONL_FRAME_KEEP the fragment's own length. */
+size_t jsonl_frame_weight(const struct jsonl_frame *f, size_t more);
 
 /* Offers `len` bytes. Lines that are no records are listed in cut->bad, the good ones
  * around them in cut->iov; the caller decides whether one bad line spoils the request.

@@ -38,9 +38,14 @@ int jsonl_writer_errno(int rc)
 
 /* ---- slots ---- */
 
+/* The first ones of a handle weigh nothing: they are bounded with the handles. */
+#define WRITER_FREE_SLOTS 2
+#define WRITER_MAX_SLOTS  4096
+
 static size_t slot_weight(const struct jsonl_slot *s)
 {
-	return s->frame.len + s->refused.len + s->refused.fragment.len;
+	return s->fixed + jsonl_frame_weight(&s->frame, 0) + s->refused.len +
+	       jsonl_frame_weight(&s->refused.fragment, 0);
 }
 
 /* Tells what the slot weighs now; growth has been asked for before, so this cannot fail
@@ -58,8 +63,10 @@ void jsonl_slot_free(struct jsonl_writer *w, struct jsonl_slot *s)
 {
 	jsonl_frame_deinit(&s->frame);
 	jsonl_refused_clear(&s->refused);
+	s->fixed = 0;
 	jsonl_slot_charge(w, s);
 	free(s);
+	w->nslots--;
 }
 
 void jsonl_writer_free(struct jsonl_writer *w)
@@ -122,6 +129,44 @@ static bool orphans_have_bytes(const struct jsonl_writer *w)
 	return false;
 }
 
+/* Takes a slot whose owner has left nothing in it: it gets another at its next write. */
+static struct jsonl_slot *slot_take_idle(struct jsonl_writer *w)
+{
+	for (struct jsonl_slot **p = &w->slots; *p; p = &(*p)->next) {
+		struct jsonl_slot *s = *p;
+
+		if (jsonl_slot_has_bytes(s) || s->frame.swallow || s->after_full)
+			continue;
+		*p = s->next;
+		s->adopted = false;
+		return s;
+	}
+	return NULL;
+}
+
+/* NULL: too many, or no memory. */
+static struct jsonl_slot *slot_new(struct jsonl_writer *w)
+{
+	bool first = w->nslots < WRITER_FREE_SLOTS;
+	size_t fixed = first ? 0 : sizeof(struct jsonl_slot) + JSONL_FRAME_KEEP;
+	struct jsonl_slot *s = first ? NULL : slot_take_idle(w);
+
+	if (s)
+		return s;
+	if (w->nslots >= WRITER_MAX_SLOTS ||
+	    (fixed && w->events->charge(w->ctx, (int64_t)fixed)))
+		return NULL;
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		if (fixed)
+			(void)w->events->charge(w->ctx, -(int64_t)fixed);
+		return NULL;
+	}
+	s->fixed = s->charged = fixed;
+	w->nslots++;
+	return s;
+}
+
 /* The owner's slot; an owner with nothing of its own goes on with the oldest orphan. */
 static struct jsonl_slot *slot_get(struct jsonl_writer *w, uint64_t owner, void *caller)
 {
@@ -138,7 +183,7 @@ static struct jsonl_slot *slot_get(struct jsonl_writer *w, uint64_t owner, void 
 	if (s)
 		s->adopted = true;
 	else
-		s = calloc(1, sizeof(*s));
+		s = slot_new(w);
 	if (!s)
 		return NULL;
 	s->owner = owner;
@@ -160,7 +205,11 @@ static int place(struct jsonl_writer *w, off_t off, bool plain, struct jsonl_req
 
 	if (off == w->virtual_end)
 		return 0;
-	if (off >= w->open_size) {
+	/* Its own first write once more is a retry: no end that a seek could have found.
+	 */
+	if (off >= w->open_size &&
+	    !(off == w->open_size && plain &&
+	      jsonl_file_equals(w->file, r->data, r->len, off) == 1)) {
 		rc = jsonl_file_is_boundary(w->file, off);
 		if (rc)
 			return rc < 0 ? rc : 0;
@@ -217,6 +266,20 @@ static void orphan_give_up(struct jsonl_writer *w, struct jsonl_slot *s, const c
 	s->adopted = false;
 }
 
+/* Asks for the memory of a fragment that grows by `rest` bytes. */
+static int slot_reserve(struct jsonl_writer *w, struct jsonl_slot *s, size_t rest)
+{
+	size_t weight = slot_weight(s) - jsonl_frame_weight(&s->frame, 0) +
+			jsonl_frame_weight(&s->frame, rest);
+	int rc = 0;
+
+	if (weight > s->charged)
+		rc = w->events->charge(w->ctx, (int64_t)(weight - s->charged));
+	if (!rc && weight > s->charged)
+		s->charged = weight;
+	return rc;
+}
+
 static int slot_write(struct jsonl_writer *w, struct jsonl_slot *s,
 		      struct jsonl_request *r)
 {
@@ -243,10 +306,9 @@ static int slot_write(struct jsonl_writer *w, struct jsonl_slot *s,
 	/* Room for the fragment first: after the append there is no way back. */
 	rest = len - cut.used;
 	if (rest) {
-		rc = w->events->charge(w->ctx, (int64_t)rest);
+		rc = slot_reserve(w, s, rest);
 		if (rc)
 			goto out;
-		s->charged += rest;
 	}
 	rc = cut_append(w, s, &cut);
 	if (!rc) {
@@ -260,6 +322,8 @@ out:
 	if (rc && exchanged)
 		(void)jsonl_refused_exchange(s, r);
 	jsonl_cut_deinit(&cut);
+	if (rc)
+		jsonl_frame_trim(&s->frame);
 	return rc;
 }
 
@@ -277,7 +341,7 @@ int jsonl_writer_write(struct jsonl_writer *w, uint64_t owner, void *caller, boo
 	locked = &w->lock;
 	s = slot_get(w, owner, caller);
 	if (!s)
-		return -ENOMEM;
+		return -ENOBUFS;
 	rc = jsonl_refused_recall(w, s, &r);
 	if (rc) {
 		s->refused.unheard = false;

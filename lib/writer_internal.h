@@ -31,6 +31,7 @@ struct jsonl_slot {
 	struct jsonl_refused refused;
 	bool after_full; /* the last request was as long as requests get */
 	bool adopted;	 /* the frame's fragment was another owner's */
+	size_t fixed;	 /* bytes that it weighs by itself */
 	size_t charged;	 /* bytes, as told to events->charge */
 };
 
@@ -47,6 +48,7 @@ struct jsonl_writer {
 	struct jsonl_slot *slots;
 	struct jsonl_slot *orphans; /* oldest first */
 	size_t norphans;
+	size_t nslots; /* orphans among them */
 };
 
 struct jsonl_request {
@@ -88,8 +90,8 @@ bool jsonl_refused_starts_afresh(const struct jsonl_writer *w, const char *unfin
  * the -errno that must be given again because it was not heard. Changes nothing. */
 int jsonl_refused_recall(const struct jsonl_writer *w, const struct jsonl_slot *s,
 			 struct jsonl_request *r);
-/* Refuses the request for `bad`, a line of the cut: sets its bytes aside, remembers it. The
- * -errno for the program. */
+/* Refuses the request for `bad`, a line of the cut: sets its bytes aside, remembers it.
+ * The -errno for the program. */
 int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
 			const struct jsonl_request *r, const struct jsonl_cut *cut,
 			const struct jsonl_bad_line *bad);
@@ -97,8 +99,8 @@ int jsonl_refused_enter(struct jsonl_writer *w, struct jsonl_slot *s,
 const struct jsonl_bad_line *jsonl_refused_first_new(const struct jsonl_slot *s,
 						     const struct jsonl_request *r,
 						     const struct jsonl_cut *cut);
-/* When this request is the refused one again: exchanges the frame, which is empty then, with
- * the fragment that stood in front of it. True when there was one. */
+/* When this request is the refused one again: exchanges the frame, which is empty then,
+ * with the fragment that stood in front of it. True when there was one. */
 bool jsonl_refused_exchange(struct jsonl_slot *s, const struct jsonl_request *r);
 /* Is the last bad line one that has outgrown maxrecord without ending? */
 bool jsonl_refused_is_unfinished(const struct jsonl_slot *s,

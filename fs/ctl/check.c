@@ -11,58 +11,28 @@
 
 #include "cleanup.h"
 #include "ctl.h"
+#include "options.h"
 #include "walk.h"
-
-/* The options of a mount that decide what is checked, and against what. */
-static const char *const mount_options[] = {
-    "match",   "exclude", "generations", "maxdepth", "maxrecord",
-    "pipebuf", "value",	  "oversize",	 "blank",    "config"};
-
-#define MOUNT_OPTIONS (sizeof(mount_options) / sizeof(mount_options[0]))
 
 /* What the command line says; strings are borrowed from argv. */
 struct request {
 	bool json, all;
-	const char *set[MOUNT_OPTIONS]; /* values, NULL: not given */
+	struct ctl_options options;
 	char **paths;
 	int npaths;
 };
 
 /* ---- the command line ---- */
 
-static int option_index(const char *name, size_t len)
-{
-	for (size_t i = 0; i < MOUNT_OPTIONS; i++)
-		if (strlen(mount_options[i]) == len &&
-		    strncmp(name, mount_options[i], len) == 0)
-			return (int)i;
-	return -1;
-}
-
 /* One argument that begins with a dash; may take the next. */
 static int parse_option(struct request *r, int argc, char **argv, int *i)
 {
-	const char *name = argv[*i];
-	const char *equals = strchr(name, '=');
-	int index;
-
-	if (strcmp(name, "--json") == 0) {
+	if (strcmp(argv[*i], "--json") == 0)
 		r->json = true;
-		return 0;
-	}
-	if (strcmp(name, "--all") == 0) {
+	else if (strcmp(argv[*i], "--all") == 0)
 		r->all = true;
-		return 0;
-	}
-	if (strncmp(name, "--", 2) != 0)
-		return ctl_usage(&ctl_check, "unknown option %s", name);
-	index = option_index(name + 2,
-			     equals ? (size_t)(equals - name - 2) : strlen(name + 2));
-	if (index < 0)
-		return ctl_usage(&ctl_check, "unknown option %s", name);
-	if (!equals && *i + 1 >= argc)
-		return ctl_usage(&ctl_check, "%s wants a value", name);
-	r->set[index] = equals ? equals + 1 : argv[++*i];
+	else
+		return ctl_options_take(&ctl_check, &r->options, argc, argv, i);
 	return 0;
 }
 
@@ -83,62 +53,6 @@ static int parse(struct request *r, int argc, char **argv)
 	r->npaths = out - 1;
 	if (rc == 0 && r->npaths == 0)
 		rc = ctl_usage(&ctl_check, "a path is missing");
-	return rc;
-}
-
-/* ---- what applies to a path ---- */
-
-static int set_option(struct jsonl_config *config, const char *key, const char *value)
-{
-	cleanup_free char *error = NULL;
-	int rc = jsonl_config_set(config, key, value, &error);
-
-	if (rc == 0)
-		return 0;
-	if (rc == -ENOMEM) {
-		ctl_error("out of memory");
-		return CTL_FAILURE;
-	}
-	return ctl_usage(&ctl_check, "%s", error ? error : key);
-}
-
-/* A running mount knows its own options: they are the defaults. */
-static int take_from_mount(struct jsonl_config *config, const struct jsonl_report *status)
-{
-	const struct jsonl_report *options = jsonl_report_get(status, "options");
-	int rc = 0;
-
-	for (size_t i = 0; i < MOUNT_OPTIONS && rc == 0; i++) {
-		const char *key = mount_options[i], *text;
-		char number[CTL_NUMBER];
-
-		text = jsonl_report_get_string(options, key);
-		if (!text && jsonl_report_get_uint(options, key)) {
-			(void)snprintf(
-			    number, sizeof(number), "%llu",
-			    (unsigned long long)jsonl_report_get_uint(options, key));
-			text = number;
-		}
-		if (text && (*text || strcmp(key, "match") == 0))
-			rc = set_option(config, key, text);
-	}
-	return rc;
-}
-
-static int configure(const struct request *r, const struct ctl_vault *v,
-		     struct jsonl_config *config)
-{
-	int config_file = option_index("config", 6);
-	int rc = 0;
-
-	if (v->status)
-		rc = take_from_mount(config, v->status);
-	/* The file first, wherever it stands: single options override it. */
-	if (rc == 0 && r->set[config_file])
-		rc = set_option(config, "config", r->set[config_file]);
-	for (size_t i = 0; i < MOUNT_OPTIONS && rc == 0; i++)
-		if ((int)i != config_file && r->set[i])
-			rc = set_option(config, mount_options[i], r->set[i]);
 	return rc;
 }
 
@@ -188,7 +102,7 @@ static void check_opened(struct run *run, int fd, const char *shown)
 }
 
 static int visit_file(void *ctx, int dir, const char *name, const char *shown,
-		      const struct stat *st)
+		      const char *path, const struct stat *st)
 {
 	struct run *run = ctx;
 	struct stat now;
@@ -226,18 +140,6 @@ static void check_file(struct run *run, const char *path)
 }
 
 /* ---- one path ---- */
-
-static void limits_of(const struct jsonl_config *config, struct jsonl_limits *limits)
-{
-	*limits = (struct jsonl_limits){
-	    .maxdepth = config->maxdepth,
-	    .maxrecord = config->maxrecord,
-	    .pipebuf = config->pipebuf,
-	    .value = config->value,
-	    .blank = config->blank,
-	    .oversize = config->oversize,
-	};
-}
 
 static int check_directory(struct run *run, const struct jsonl_config *config,
 			   const struct ctl_vault *v, const char *path)
@@ -287,8 +189,8 @@ static int check_path(const struct request *r, struct check_report *report,
 		check_report_error(report, path, rc);
 		return 0;
 	}
-	code = configure(r, &v, &config);
-	limits_of(&config, &run.limits);
+	code = ctl_options_apply(&ctl_check, &r->options, &v, &config);
+	ctl_options_limits(&config, &run.limits);
 	if (code == 0) {
 		check_report_vault(report, &v);
 		if (S_ISDIR(st.st_mode))

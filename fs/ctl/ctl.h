@@ -13,8 +13,9 @@
 /* As fsck(8) has them; they add up. */
 enum ctl_exit {
 	CTL_OK = 0,
-	CTL_DAMAGE = 4,	 /* left as it was */
-	CTL_FAILURE = 8, /* something could not be read */
+	CTL_REPAIRED = 1, /* damage was repaired */
+	CTL_DAMAGE = 4,	  /* left as it was */
+	CTL_FAILURE = 8,  /* something could not be read, or not be done */
 	CTL_USAGE = 16,
 };
 
@@ -26,7 +27,8 @@ struct ctl_command {
 	const char *help; /* further lines */
 };
 
-extern const struct ctl_command ctl_check, ctl_status, ctl_writers;
+extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_quarantine,
+    ctl_reap, ctl_repair, ctl_rotate, ctl_status, ctl_writers;
 
 /* ---- main.c ---- */
 /* "jsonlfsctl: ..." and a newline on standard error. */
@@ -34,6 +36,9 @@ __attribute__((format(printf, 1, 2))) void ctl_error(const char *format, ...);
 /* The same, and how to get help; returns CTL_USAGE. */
 __attribute__((format(printf, 2, 3))) int ctl_usage(const struct ctl_command *command,
 						    const char *format, ...);
+/* Is argv[*i] the option `name`, as NAME=VALUE or NAME VALUE? Then takes its value and
+ * steps over it. A value that is missing is for the caller's "unknown option". */
+bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char **value);
 void ctl_help(const struct ctl_command *command);
 
 /* ---- vault.c ---- */
@@ -49,6 +54,9 @@ struct ctl_vault {
  * (of path itself). */
 int ctl_vault_find(const char *path, struct ctl_vault *v) jsonl_must_check;
 void ctl_vault_free(struct ctl_vault *v);
+/* Opens the state directory: `state` when that is given, else ROOT/.jsonlfs. The
+ * descriptor or -errno. */
+int ctl_vault_state(const struct ctl_vault *v, const char *state) jsonl_must_check;
 /* ROOT/.jsonlfs/NAME as text, to be freed; NULL and *error (-errno). */
 char *ctl_vault_read(const char *root, const char *name, int *error);
 

@@ -6,8 +6,9 @@
 
 #include "cleanup.h"
 
-static const struct ctl_command *const commands[] = {&ctl_check, &ctl_status,
-						     &ctl_writers};
+static const struct ctl_command *const commands[] = {
+    &ctl_check,	 &ctl_repair, &ctl_quarantine, &ctl_archive, &ctl_append,
+    &ctl_rotate, &ctl_reap,   &ctl_status,     &ctl_writers};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -36,6 +37,22 @@ int ctl_usage(const struct ctl_command *command, const char *format, ...)
 	return CTL_USAGE;
 }
 
+bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char **value)
+{
+	size_t len = strlen(name);
+
+	if (strncmp(argv[*i], name, len) != 0)
+		return false;
+	if (argv[*i][len] == '=') {
+		*value = argv[*i] + len + 1;
+		return true;
+	}
+	if (argv[*i][len] || *i + 1 >= argc)
+		return false;
+	*value = argv[++*i];
+	return true;
+}
+
 void ctl_help(const struct ctl_command *command)
 {
 	printf("usage: jsonlfsctl %s %s\n%s\n", command->name, command->synopsis,
@@ -46,7 +63,7 @@ static int help(void)
 {
 	puts("usage: jsonlfsctl COMMAND [OPTION...] PATH...\n\nCommands:");
 	for (size_t i = 0; i < COMMANDS; i++)
-		printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
+		printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	puts("\njsonlfsctl COMMAND --help tells more of one, jsonlfsctl(1) of all.\n"
 	     "jsonlfsctl --version prints the version.");
 	return CTL_OK;

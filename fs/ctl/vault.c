@@ -107,6 +107,22 @@ int ctl_vault_find(const char *path, struct ctl_vault *v)
 	return 0;
 }
 
+int ctl_vault_state(const struct ctl_vault *v, const char *state)
+{
+	cleanup_free char *path = NULL;
+	int fd;
+
+	if (!state) {
+		if (asprintf(&path, "%s/%s", v->root, STATE_NAME) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		state = path;
+	}
+	fd = open(state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 void ctl_vault_free(struct ctl_vault *v)
 {
 	free(v->root);

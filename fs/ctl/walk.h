@@ -9,10 +9,12 @@
 
 struct ctl_walk {
 	const struct jsonl_policy *policy;
-	/* A governed file: `name` in directory `dir`; `shown` is the path for people. Not
-	 * 0 ends the walk. */
+	bool every;   /* not only governed files */
+	bool shallow; /* this directory, none below */
+	/* A governed file: `name` in directory `dir`; `shown` is the path for people,
+	 * `path` the one that the policy sees. Not 0 ends the walk. */
 	int (*file)(void *ctx, int dir, const char *name, const char *shown,
-		    const struct stat *st);
+		    const char *path, const struct stat *st);
 	/* What could not be looked at; the walk goes on. */
 	void (*error)(void *ctx, const char *shown, int code);
 	void *ctx;

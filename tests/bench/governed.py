@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from rig import median, ratios, spread, table, verdict
+from rig import median, noise, ratios, table, verdict
 
 RECORD = 300
 # writers, files, least ratio to native, least ratio to the recipe
@@ -59,13 +59,13 @@ def closes(bench, counted, null):
         speed = {k: [r["per_second"] for r in v] for k, v in got.items()}
         to_native = median(ratios(got["mount"], got["native"]))
         to_recipe = median(ratios(got["mount"], got["recipe"]))
-        row = f"{writers} writers, {files} file{'s' * (files > 1)}"
+        row = f"{writers} writer{'s' * (writers > 1)}, {files} file{'s' * (files > 1)}"
         bench.add(TITLE, row, rates=speed, ratio=to_native, aim=aim_native,
                   ratio_recipe=to_recipe, aim_recipe=aim_recipe)
         rows.append([row, *(f"{median(speed[k]):.0f}" for k in speed),
                      f"{to_native:.2f} x", f"{aim_native} x", f"{to_recipe:.2f} x",
                      f"{aim_recipe} x" if aim_recipe else "-",
-                     f"{spread(speed['native']) * 100:.0f} %",
+                     noise(speed['native']),
                      verdict(to_native, aim_native)
                      or (aim_recipe and verdict(to_recipe, aim_recipe)) or ""])
     table(f"{TITLE}: open, write, close; durable when close returns (appends a second)",
@@ -87,7 +87,7 @@ def own_sync(bench, counted):
           ["", "native", "mount", "of native", "aim", "noise", ""],
           [["16 writers, 1 file", f"{median(speed['native']):.0f}",
             f"{median(speed['mount']):.0f}", f"{ratio:.2f} x", "0.6 x",
-            f"{spread(speed['native']) * 100:.0f} %", verdict(ratio, 0.6)]])
+            noise(speed['native']), verdict(ratio, 0.6)]])
 
 
 def unsynced(bench, counted, null):
@@ -105,7 +105,7 @@ def unsynced(bench, counted, null):
         bench.add(TITLE, f"write, not synced, {row}", p50_us=times, ratio=ratio, aim=aim)
         rows.append([row, f"{median(times['null']):.1f}", f"{median(times['mount']):.1f}",
                      f"{ratio:.2f} x", f"{aim} x" if aim else "-",
-                     f"{spread(times['null']) * 100:.0f} %",
+                     noise(times['null']),
                      verdict(ratio, aim, more_is_better=False)])
     table(f"{TITLE}: write on an open handle, not synced (microseconds, the middle one)",
           ["", "empty mount", "mount", "ratio", "aim", "noise", ""], rows)
@@ -154,7 +154,7 @@ def reading(bench, mount, source):
     table("Governed files: reading a log from front to back, cached (GB/s)",
           ["", "native", "mount", "of native", "aim", "noise", ""],
           [[row, f"{median(speed['native']):.2f}", f"{median(speed['mount']):.2f}",
-            f"{ratio:.2f} x", "0.5 x", f"{spread(speed['native']) * 100:.0f} %",
+            f"{ratio:.2f} x", "0.5 x", noise(speed['native']),
             verdict(ratio, 0.5)]])
 
 
@@ -196,7 +196,7 @@ def growth(bench, mount, source):
         bench.add("Growth", name, p50_us=times, ratio=ratio, aim=1.1)
         rows.append([name, f"{median(times):.1f}",
                      "1" if results is first else f"{ratio:.2f} x", "1.1 x",
-                     f"{spread(times) * 100:.0f} %",
+                     noise(times),
                      verdict(ratio, 1.1, more_is_better=False)])
     table("Governed files: an append as the file and the number of handles grow "
           "(microseconds, the middle one)",

@@ -60,7 +60,7 @@ struct load {
 
 static void die(const char *what, const char *path)
 {
-	fprintf(stderr, "load: %s %s: %s\n", what, path, strerror(errno));
+	fprintf(stderr, "load: %s %s: %m\n", what, path);
 	_exit(1);
 }
 
@@ -388,6 +388,7 @@ int main(int argc, char **argv)
 	struct rlimit files;
 	int c;
 
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
 	while ((c = getopt(argc, argv, "w:f:n:s:b:m:t:")) != -1) {
 		switch (c) {
 		case 'w':

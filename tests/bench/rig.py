@@ -53,9 +53,9 @@ class Programs:
 class Mount:
     """A mounted file system, for a `with` block."""
 
-    def __init__(self, name, command, point, foreground=False):
+    def __init__(self, name, command, point, foreground=False, log=None):
         self.name, self.command, self.path = name, command, point
-        self.foreground = foreground
+        self.foreground, self.log = foreground, log
         self.process = None
         self.device = None
 
@@ -63,7 +63,8 @@ class Mount:
         os.makedirs(self.path, exist_ok=True)
         before = os.stat(self.path).st_dev
         if self.foreground:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+                                            stderr=self.log)
         else:
             subprocess.run(self.command, check=True, timeout=30, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
@@ -95,7 +96,12 @@ class Mount:
                 self.abort()
             subprocess.run(["umount", "-l", self.path], check=False, timeout=60)
         if self.process:
-            self.process.wait(timeout=30)
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                print(f"{self.name}: unmounted, but did not end: killed", file=sys.stderr)
+                self.process.kill()
+                self.process.wait(timeout=30)
 
 
 class Bench:
@@ -113,8 +119,10 @@ class Bench:
         os.makedirs(path, exist_ok=True)
         return path
 
-    def jsonlfs(self, source, point, *arguments):
-        return Mount("jsonlfs", [self.options.daemon, *arguments, source, point], point)
+    def jsonlfs(self, source, point, *arguments, log=None):
+        """With a log, in the foreground."""
+        return Mount("jsonlfs", [self.options.daemon, *arguments, source, point], point,
+                     foreground=log is not None, log=log)
 
     def nullfs(self, point):
         return Mount("nullfs", [self.programs.path("nullfs"), point], point, foreground=True)
@@ -160,9 +168,11 @@ def ratios(of, to, key="per_second"):
     return [a[key] / b[key] for a, b in zip(of, to)]
 
 
-def spread(values):
-    """How noisy: from the lowest to the highest, in parts of the median."""
-    return (max(values) - min(values)) / median(values)
+def noise(values):
+    """From the lowest to the highest, in percent of the median."""
+    if len(values) < 2:
+        return "-"
+    return f"{(max(values) - min(values)) / median(values) * 100:.0f} %"
 
 
 def verdict(value, aim, more_is_better=True):

@@ -6,8 +6,9 @@
 #include <time.h>
 
 const char *const model_op_names[MODEL_OPS] = {
-	"openat",  "pread",  "writev",	"position",   "fstat",	  "ftruncate", "reserve",   "fdatasync",
-	"fsync",   "trylock", "unlock", "drop_cache", "renameat", "unlinkat",  "set_aside",
+    "openat",	 "pread",      "writev",    "position", "fstat",
+    "ftruncate", "reserve",    "fdatasync", "fsync",	"trylock",
+    "unlock",	 "drop_cache", "renameat",  "unlinkat", "set_aside",
 };
 
 static void fail_hard(void)
@@ -52,7 +53,8 @@ static void file_dirty(struct model *m, struct model_file *f, size_t from, size_
 		f->dirty[b] = true;
 }
 
-static void file_append(struct model *m, struct model_file *f, const void *data, size_t len)
+static void file_append(struct model *m, struct model_file *f, const void *data,
+			size_t len)
 {
 	if (!len)
 		return;
@@ -78,7 +80,8 @@ static void file_resize(struct model *m, struct model_file *f, size_t size)
 static void file_sync(struct model *m, struct model_file *f)
 {
 	for (size_t b = 0; b * m->block < f->cap; b++) {
-		size_t n = f->cap - b * m->block < m->block ? f->cap - b * m->block : m->block;
+		size_t n =
+		    f->cap - b * m->block < m->block ? f->cap - b * m->block : m->block;
 
 		if (f->dirty[b])
 			memcpy(f->disk + b * m->block, f->data + b * m->block, n);
@@ -198,7 +201,8 @@ static int op_close(const struct jsonl_io *io, int fd)
 	return 0;
 }
 
-static ssize_t op_pread(const struct jsonl_io *io, int fd, void *buf, size_t len, off_t off)
+static ssize_t op_pread(const struct jsonl_io *io, int fd, void *buf, size_t len,
+			off_t off)
 {
 	struct model *m = model_of(io);
 	struct model_file *f = file_of(m, fd);
@@ -214,7 +218,8 @@ static ssize_t op_pread(const struct jsonl_io *io, int fd, void *buf, size_t len
 	return (ssize_t)len;
 }
 
-static ssize_t op_writev(const struct jsonl_io *io, int fd, const struct iovec *iov, int n)
+static ssize_t op_writev(const struct jsonl_io *io, int fd, const struct iovec *iov,
+			 int n)
 {
 	struct model *m = model_of(io);
 	struct model_file *f = file_of(m, fd);
@@ -267,8 +272,7 @@ static int op_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 	if (!simple(m, MODEL_FSTAT, &rc) || rc)
 		return rc;
 	*st = (struct stat){
-		.st_mode = S_IFREG | 0644, .st_size = (off_t)f->size, .st_mtim = f->mtime
-	};
+	    .st_mode = S_IFREG | 0644, .st_size = (off_t)f->size, .st_mtim = f->mtime};
 	return 0;
 }
 
@@ -364,7 +368,8 @@ static int op_drop_cache(const struct jsonl_io *io, int fd, off_t off, off_t len
 	if (!simple(m, MODEL_DROP_CACHE, &rc) || m->broken.no_drop)
 		return rc;
 	for (size_t b = (size_t)off / m->block; b * m->block < f->cap; b++) {
-		size_t n = f->cap - b * m->block < m->block ? f->cap - b * m->block : m->block;
+		size_t n =
+		    f->cap - b * m->block < m->block ? f->cap - b * m->block : m->block;
 
 		if (!f->dirty[b])
 			memcpy(f->data + b * m->block, f->disk + b * m->block, n);
@@ -388,24 +393,25 @@ static int op_unlinkat(const struct jsonl_io *io, int dir, const char *name)
 void model_init(struct model *m)
 {
 	*m = (struct model){
-		.io = {
-			.openat = op_openat,
-			.close = op_close,
-			.pread = op_pread,
-			.writev = op_writev,
-			.position = op_position,
-			.fstat = op_fstat,
-			.ftruncate = op_ftruncate,
-			.reserve = op_reserve,
-			.fdatasync = op_fdatasync,
-			.fsync = op_fsync,
-			.trylock = op_trylock,
-			.unlock = op_unlock,
-			.drop_cache = op_drop_cache,
-			.renameat = op_renameat,
-			.unlinkat = op_unlinkat,
+	    .io =
+		{
+		    .openat = op_openat,
+		    .close = op_close,
+		    .pread = op_pread,
+		    .writev = op_writev,
+		    .position = op_position,
+		    .fstat = op_fstat,
+		    .ftruncate = op_ftruncate,
+		    .reserve = op_reserve,
+		    .fdatasync = op_fdatasync,
+		    .fsync = op_fsync,
+		    .trylock = op_trylock,
+		    .unlock = op_unlock,
+		    .drop_cache = op_drop_cache,
+		    .renameat = op_renameat,
+		    .unlinkat = op_unlinkat,
 		},
-		.block = 32,
+	    .block = 32,
 	};
 	for (int i = 0; i < MODEL_FILES; i++)
 		file_room(m, &m->files[i], 1);
@@ -469,7 +475,8 @@ struct cutter {
 };
 
 /* Bytes of this block that have got to the disk when writing has come to `upto`. What
- * replaces older bytes comes whole, since a sector does; what is added may end anywhere. */
+ * replaces older bytes comes whole, since a sector does; what is added may end anywhere.
+ */
 static size_t block_part(const struct model *m, size_t at, size_t n, size_t upto)
 {
 	const struct model_file *f = &m->files[0];
@@ -483,7 +490,8 @@ static size_t block_part(const struct model *m, size_t at, size_t n, size_t upto
 }
 
 /* What the disk holds when bytes below `upto` of the blocks in `mask` have got there. */
-static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uint64_t mask)
+static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto,
+		    uint64_t mask)
 {
 	const struct model_file *from = &c->m->files[0];
 	struct model after;
@@ -497,7 +505,8 @@ static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uin
 		memcpy(to->data, from->disk, from->cap);
 		for (size_t b = 0; b * c->m->block < from->cap; b++) {
 			size_t at = b * c->m->block;
-			size_t n = from->cap - at < c->m->block ? from->cap - at : c->m->block;
+			size_t n =
+			    from->cap - at < c->m->block ? from->cap - at : c->m->block;
 
 			if (!from->dirty[b])
 				continue;
@@ -518,7 +527,7 @@ static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto, uin
 /* Sizes are taken in steps that still meet every byte of a small file. */
 static void cut_in_order(struct cutter *c, size_t size, size_t first_dirty)
 {
-	size_t step = size > 512 ? size / 128 : 1;
+	size_t step = size > 512 ? size / 32 : 1;
 
 	for (size_t upto = first_dirty; upto < size; upto += step)
 		cut_one(c, true, size, upto, ~0ULL);
@@ -535,13 +544,14 @@ static void cut_subsets(struct cutter *c, size_t size)
 	if (ndirty > 8)
 		ndirty = 8;
 	for (uint64_t mask = 0; mask < 1ULL << ndirty; mask++)
-		cut_one(c, true, size, f->cap, ndirty < 8 ? mask : mask * 0x0101010101010101ULL);
+		cut_one(c, true, size, f->cap,
+			ndirty < 8 ? mask : mask * 0x0101010101010101ULL);
 }
 
 unsigned model_power_cuts(const struct model *m, bool any,
 			  void (*fn)(struct model *after, void *ctx), void *ctx)
 {
-	struct cutter c = { .m = m, .fn = fn, .ctx = ctx };
+	struct cutter c = {.m = m, .fn = fn, .ctx = ctx};
 	const struct model_file *f = &m->files[0];
 	size_t size = f->disk_size, first = f->cap;
 
@@ -552,7 +562,7 @@ unsigned model_power_cuts(const struct model *m, bool any,
 		cut_one(&c, false, 0, 0, 0);
 	for (unsigned i = 0; i <= f->nsizes; i++) {
 		size_t next = i < f->nsizes ? f->sizes[i] : size;
-		size_t step = next > size && next - size > 512 ? (next - size) / 64 : 1;
+		size_t step = next > size && next - size > 512 ? (next - size) / 32 : 1;
 
 		if (any) {
 			cut_subsets(&c, size);

@@ -1,11 +1,11 @@
 /* A file system in memory that stands behind struct jsonl_io, for tests of what a crash
  * leaves. It keeps apart what programs see (the page cache) and what is on the disk: the
  * bytes of each block, the size, and the directory entry. A sync carries one over to the
- * other; a failed sync marks blocks clean without having written them, as Linux does. What
- * a power cut may leave is enumerated by model_power_cuts().
+ * other; a failed sync marks blocks clean without having written them, as Linux does.
+ * What a power cut may leave is enumerated by model_power_cuts().
  *
- * Each call is counted, and one or two of them can be made to fail, to come back short, or
- * to be the last that the process makes: from then on it is dead, every call fails and
+ * Each call is counted, and one or two of them can be made to fail, to come back short,
+ * or to be the last that the process makes: from then on it is dead, every call fails and
  * changes nothing. One directory, a few small files, single-threaded. */
 #ifndef TESTS_CRASH_MODEL_H
 #define TESTS_CRASH_MODEL_H
@@ -66,8 +66,8 @@ enum model_loss {
 	MODEL_LOSE_NONE, /* still dirty */
 };
 
-/* Faults of the model itself: each breaks a promise that the library's code keeps, so that
- * a rig can be seen to notice. */
+/* Faults of the model itself: each breaks a promise that the library's code keeps, so
+ * that a rig can be seen to notice. */
 struct model_broken {
 	bool no_undo;	   /* cutting back does nothing and says that it did */
 	bool no_lock;	   /* the lock is always free */
@@ -126,10 +126,10 @@ void model_restart(struct model *m);
  * all the same. */
 int model_call(struct model *m, enum model_op op, bool *after);
 
-/* Calls fn with a model of its own for every state of file 0 that the disk may be in when the
- * power goes now. In order: the size is one that the file has had, blocks are there up to
- * some byte and zero behind it. With `any`: every subset of the dirty blocks. Returns how
- * many states. */
+/* Calls fn with a model of its own for every state of file 0 that the disk may be in when
+ * the power goes now. In order: the size is one that the file has had, blocks are there
+ * up to some byte and zero behind it. With `any`: every subset of the dirty blocks.
+ * Returns how many states. */
 unsigned model_power_cuts(const struct model *m, bool any,
 			  void (*fn)(struct model *after, void *ctx), void *ctx);
 

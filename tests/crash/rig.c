@@ -12,9 +12,8 @@
 #define MAXDEPTH  16
 #define TRIES	  12
 
-static struct jsonl_file_options file_options = { .maxrecord = 1 << 20,
-						  .maxdepth = MAXDEPTH,
-						  .retain = true };
+static struct jsonl_file_options file_options = {
+    .maxrecord = 1 << 20, .maxdepth = MAXDEPTH, .retain = true};
 
 /* ---- what the file asks for ---- */
 
@@ -33,7 +32,7 @@ static void save(char **to, size_t *n, const struct iovec *iov, int niov)
 
 static void save_late(struct rig *r)
 {
-	struct iovec iov = { .iov_base = r->late, .iov_len = r->nlate };
+	struct iovec iov = {.iov_base = r->late, .iov_len = r->nlate};
 
 	save(&r->saved, &r->nsaved, &iov, 1);
 	r->nlate = 0;
@@ -72,8 +71,8 @@ static void rig_report(void *ctx, const char *event, int code, off_t at, uint64_
 }
 
 static const struct jsonl_file_events rig_events = {
-	.set_aside = rig_set_aside,
-	.report = rig_report,
+    .set_aside = rig_set_aside,
+    .report = rig_report,
 };
 
 /* ---- programs ---- */
@@ -103,7 +102,8 @@ void rig_deinit(struct rig *r)
 		free(r->records[i].text);
 }
 
-static struct rig_record *record_add(struct rig *r, const char *text, size_t len, int writer)
+static struct rig_record *record_add(struct rig *r, const char *text, size_t len,
+				     int writer)
 {
 	struct rig_record *rec = &r->records[r->nrecords];
 
@@ -173,7 +173,7 @@ bool rig_append(struct rig *r, int user, int n, size_t len)
 	for (int i = 0; i < n; i++) {
 		struct rig_record *rec = record_make(r, user, len);
 
-		iov[i] = (struct iovec){ .iov_base = rec->text, .iov_len = rec->len };
+		iov[i] = (struct iovec){.iov_base = rec->text, .iov_len = rec->len};
 	}
 	for (int tries = 0; rc == -EAGAIN && !r->m.dead && tries < TRIES; tries++) {
 		rc = jsonl_file_append(r->file, iov, n, &r->users[user], NULL);
@@ -241,18 +241,18 @@ static void writer_note(void *ctx, const struct jsonl_writer_note *note, void *w
 }
 
 static const struct jsonl_writer_events writer_events = {
-	.identify = writer_identify,
-	.set_aside = writer_set_aside,
-	.join = writer_join,
-	.charge = writer_charge,
-	.note = writer_note,
+    .identify = writer_identify,
+    .set_aside = writer_set_aside,
+    .join = writer_join,
+    .charge = writer_charge,
+    .note = writer_note,
 };
 
 static bool writer_open(struct rig *r)
 {
 	struct jsonl_writer_options opt = {
-		.limits = { .maxdepth = MAXDEPTH, .maxrecord = MAXRECORD, .pipebuf = 4096 },
-		.max_request = 1 << 20,
+	    .limits = {.maxdepth = MAXDEPTH, .maxrecord = MAXRECORD, .pipebuf = 4096},
+	    .max_request = 1 << 20,
 	};
 	off_t visible;
 
@@ -374,15 +374,17 @@ static const char *judge_record(const struct rig *r, const struct rig_record *re
 {
 	if (rec->state == RIG_SYNCED && !seen)
 		return "a durable record is gone";
-	/* An undo that was put off, or is not durable, may be undone by the next fault. */
+	/* An undo that was put off, or is not durable, may be undone by the next fault.
+	 */
 	if (rec->state == RIG_FAILED && seen && !power && !r->undo_reports)
 		return "a refused record is in the file";
-	if (rec->state == RIG_WRITTEN && !seen && !power && !was_saved(r, rec->text, rec->len - 1) &&
-	    !r->sync_reports)
+	if (rec->state == RIG_WRITTEN && !seen && !power &&
+	    !was_saved(r, rec->text, rec->len - 1) && !r->sync_reports)
 		return "a written record is gone, not saved, not reported";
 	if (rec->state == RIG_KEPT && !seen && !was_saved(r, rec->text, rec->len - 1))
 		return "a value without its newline is gone";
-	if (rec->state == RIG_TOLD && !seen && !was_saved(r, rec->text, rec->len - 1) && !r->sync_reports)
+	if (rec->state == RIG_TOLD && !seen && !was_saved(r, rec->text, rec->len - 1) &&
+	    !r->sync_reports)
 		return "a record of a failed sync is gone, not saved, not reported";
 	return NULL;
 }
@@ -390,7 +392,7 @@ static const char *judge_record(const struct rig *r, const struct rig_record *re
 static const char *judge(const struct rig *r, const char *data, size_t size, bool power,
 			 bool any)
 {
-	unsigned seen[RIG_RECORDS] = { 0 }, last[RIG_USERS] = { 0 };
+	unsigned seen[RIG_RECORDS] = {0}, last[RIG_USERS] = {0};
 	const char *wrong = NULL;
 
 	if (size && data[size - 1] != '\n') {
@@ -401,7 +403,8 @@ static const char *judge(const struct rig *r, const char *data, size_t size, boo
 	}
 	for (size_t at = 0; !wrong && at < size;) {
 		size_t len = (size_t)((const char *)memchr(data + at, '\n', size - at) -
-				      (data + at)) + 1;
+				      (data + at)) +
+			     1;
 
 		wrong = judge_line(r, data + at, len, seen, last, any);
 		at += len;
@@ -457,12 +460,13 @@ const char *rig_recover_from(const struct rig *r, struct model *after, bool any)
 	copy->m = *after;
 	copy->saved = copy->late = NULL;
 	copy->nsaved = copy->nlate = 0;
-	save(&copy->saved, &copy->nsaved, &(struct iovec){ r->saved, r->nsaved }, 1);
+	save(&copy->saved, &copy->nsaved, &(struct iovec){r->saved, r->nsaved}, 1);
 	for (unsigned i = 0; i < copy->nrecords; i++) {
 		copy->records[i].text = malloc(copy->records[i].len + 1);
 		if (!copy->records[i].text)
 			abort();
-		memcpy(copy->records[i].text, r->records[i].text, copy->records[i].len + 1);
+		memcpy(copy->records[i].text, r->records[i].text,
+		       copy->records[i].len + 1);
 	}
 	wrong = recover(copy, true, any);
 	if (wrong && getenv("RIG_VERBOSE"))
@@ -495,13 +499,14 @@ static void print_bytes(const char *label, const char *data, size_t size)
 
 void rig_print(const struct model *m, const struct rig *r)
 {
-	static const char *const states[] = { "tried", "written", "durable", "told", "failed",
-					      "kept" };
+	static const char *const states[] = {"tried", "written", "durable",
+					     "told",  "failed",	 "kept"};
 
 	print_bytes("file", m->files[0].data, m->files[0].size);
 	print_bytes("disk", m->files[0].disk, m->files[0].disk_size);
 	print_bytes("saved", r->saved, r->nsaved);
 	for (unsigned i = 0; i < r->nrecords; i++)
-		printf("    %s %d: %.60s%s", states[r->records[i].state], r->records[i].writer,
-		       r->records[i].text, r->records[i].len > 60 ? "\n" : "");
+		printf("    %s %d: %.60s%s", states[r->records[i].state],
+		       r->records[i].writer, r->records[i].text,
+		       r->records[i].len > 60 ? "\n" : "");
 }

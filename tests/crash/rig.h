@@ -17,12 +17,12 @@
 #define RIG_SAVED   1048576 /* bytes */
 
 enum rig_state {
-	RIG_TRIED,  /* the fault came while it was being written */
+	RIG_TRIED,   /* the fault came while it was being written */
 	RIG_WRITTEN, /* write returned 0 */
-	RIG_SYNCED, /* and so did close or fsync */
-	RIG_TOLD,   /* written, and then the writer was told that a sync had failed */
-	RIG_FAILED, /* write returned an error */
-	RIG_KEPT,   /* a value without its newline: in the file, or set aside */
+	RIG_SYNCED,  /* and so did close or fsync */
+	RIG_TOLD,    /* written, and then the writer was told that a sync had failed */
+	RIG_FAILED,  /* write returned an error */
+	RIG_KEPT,    /* a value without its newline: in the file, or set aside */
 };
 
 struct rig_record {
@@ -50,8 +50,8 @@ struct rig {
 	unsigned next; /* number of the next record */
 	int64_t charged;
 	unsigned retries; /* appends that were asked to come again */
-	/* A program outside: at call `outside_at` it appends. With the lock it takes it, if it
-	 * is free, appends in two halves some calls apart, and lets go. */
+	/* A program outside: at call `outside_at` it appends. With the lock it takes it,
+	 * if it is free, appends in two halves some calls apart, and lets go. */
 	unsigned outside_at;
 	bool outside, outside_locks, outside_half;
 };
@@ -73,8 +73,8 @@ void rig_close(struct rig *r);
 /* Appends `n` records of `len` bytes at least, in one request. True when acknowledged. */
 bool rig_append(struct rig *r, int user, int n, size_t len);
 void rig_sync(struct rig *r, int user);
-/* A descriptor that goes through a writer: pieces of records, as write(2) sends them. Each
- * record is noted before with rig_expect. */
+/* A descriptor that goes through a writer: pieces of records, as write(2) sends them.
+ * Each record is noted before with rig_expect. */
 void rig_write(struct rig *r, uint64_t owner, const char *bytes);
 struct rig_record *rig_expect(struct rig *r, const char *text);
 /* What close(2) does: flush, then sync. Records up to this one count as acknowledged when

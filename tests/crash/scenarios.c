@@ -1,5 +1,6 @@
-/* What programs do while a fault meets them: each path of the library that touches a file.
- * Small on purpose, since every call, every byte and every state of the disk is tried. */
+/* What programs do while a fault meets them: each path of the library that touches a
+ * file. Small on purpose, since every call, every byte and every state of the disk is
+ * tried. */
 #include <string.h>
 
 #include "rig.h"
@@ -137,7 +138,8 @@ static void run_tail_valid(struct rig *r)
 	tail_valid(r, "{\"whole\":2}\n");
 }
 
-/* The newline that is added is the last byte of a block, so no later append rewrites it. */
+/* The newline that is added is the last byte of a block, so no later append rewrites it.
+ */
 static void run_tail_block(struct rig *r)
 {
 	model_set_block(&r->m, 35); /* 11 bytes of the first line, 24 of this one */
@@ -179,19 +181,19 @@ static void run_writer_release(struct rig *r)
 }
 
 const struct rig_scenario rig_scenarios[] = {
-	{ "new file", run_new },
-	{ "append", run_append },
-	{ "several records", run_multi },
-	{ "large record", run_large },
-	{ "syncs", run_sync },
-	{ "tail: half a record", run_tail_half },
-	{ "tail: half a character", run_tail_utf8 },
-	{ "tail: NULs", run_tail_nul },
-	{ "tail: a number", run_tail_number },
-	{ "tail: the first line", run_tail_first },
-	{ "tail: a newline missing", run_tail_valid },
-	{ "tail: a newline in its block", run_tail_block },
-	{ "writer: pieces", run_writer },
-	{ "writer: release", run_writer_release },
+    {"new file", run_new},
+    {"append", run_append},
+    {"several records", run_multi},
+    {"large record", run_large},
+    {"syncs", run_sync},
+    {"tail: half a record", run_tail_half},
+    {"tail: half a character", run_tail_utf8},
+    {"tail: NULs", run_tail_nul},
+    {"tail: a number", run_tail_number},
+    {"tail: the first line", run_tail_first},
+    {"tail: a newline missing", run_tail_valid},
+    {"tail: a newline in its block", run_tail_block},
+    {"writer: pieces", run_writer},
+    {"writer: release", run_writer_release},
 };
 const unsigned rig_nscenarios = sizeof(rig_scenarios) / sizeof(rig_scenarios[0]);

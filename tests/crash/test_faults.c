@@ -1,7 +1,7 @@
 /* Every call of every path cut before, in the middle and after, failed with each errno,
- * or shortened; alone, and in pairs. Then a new process goes on over what is left, and the
- * invariant of rig.h must hold: both for what the page cache has, since only the process
- * died, and for every state that a power cut may leave (test_power.c). */
+ * or shortened; alone, and in pairs. Then a new process goes on over what is left, and
+ * the invariant of rig.h must hold: both for what the page cache has, since only the
+ * process died, and for every state that a power cut may leave (test_power.c). */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +9,9 @@
 
 #include "rig.h"
 
-static const int codes[] = { EIO, ENOSPC, EDQUOT, EINTR, EFBIG, EAGAIN };
-static const enum model_loss losses[] = { MODEL_LOSE_DATA, MODEL_LOSE_ALL, MODEL_LOSE_NONE };
+static const int codes[] = {EIO, ENOSPC, EDQUOT, EINTR, EFBIG, EAGAIN};
+static const enum model_loss losses[] = {MODEL_LOSE_DATA, MODEL_LOSE_ALL,
+					 MODEL_LOSE_NONE};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -26,8 +27,8 @@ struct plan {
 	bool outside_locks;
 };
 
-static const char *const kinds[] = { "none", "cut before", "cut within", "cut after",
-				     "fails",	 "fails after", "short" };
+static const char *const kinds[] = {"none",  "cut before",  "cut within", "cut after",
+				    "fails", "fails after", "short"};
 
 static void show(const struct plan *p, const struct rig *r, const char *wrong)
 {
@@ -36,8 +37,8 @@ static void show(const struct plan *p, const struct rig *r, const char *wrong)
 		if (p->faults[i].at)
 			printf("    call %u %s: %s, %s, %zu bytes\n", p->faults[i].at,
 			       p->faults[i].at <= MODEL_CALLS
-				       ? model_op_names[r->m.trace[p->faults[i].at - 1]]
-				       : "?",
+				   ? model_op_names[r->m.trace[p->faults[i].at - 1]]
+				   : "?",
 			       kinds[p->faults[i].kind],
 			       p->faults[i].code ? strerror(p->faults[i].code) : "-",
 			       p->faults[i].keep);
@@ -67,7 +68,8 @@ static void outside_step(struct model *m, enum model_op op)
 		model_outside(m, 0, "{\"outs", 6);
 		r->outside_half = true;
 		r->outside_at = now;
-	} else if (r->outside_half && now >= r->outside_at + OUTSIDE_CALLS && r->outside_at) {
+	} else if (r->outside_half && now >= r->outside_at + OUTSIDE_CALLS &&
+		   r->outside_at) {
 		model_outside(m, 0, "ide\":1}\n", 8);
 		f->lock = f->lock == -1 ? 0 : f->lock;
 		r->outside_at = 0;
@@ -123,8 +125,9 @@ static void each_fault(unsigned at, bool brief,
 		       void (*fn)(struct plan *p, const struct model_broken *broken),
 		       const struct model_broken *broken)
 {
-	static const size_t keeps[] = { 1, 2, 3, 5, 9, 14, 17, 18, 19, 25, 33, 40, 49, 65000 };
-	struct plan p = { .faults[0] = { .at = at } };
+	static const size_t keeps[] = {1,  2,  3,  5,  9,  14, 17,
+				       18, 19, 25, 33, 40, 49, 65000};
+	struct plan p = {.faults[0] = {.at = at}};
 
 	for (int kind = MODEL_CUT_BEFORE; kind <= MODEL_SHORT; kind++) {
 		bool keep = kind == MODEL_CUT_MIDDLE || kind == MODEL_SHORT;
@@ -135,9 +138,10 @@ static void each_fault(unsigned at, bool brief,
 		p.faults[0].kind = kind;
 		for (size_t i = 0; i < (keep && !brief ? COUNT(keeps) : 1); i++) {
 			p.faults[0].keep = keep ? keeps[brief ? 4 : i] : (size_t)-1;
-			for (size_t c = 0; c < (fail ? (brief ? 2 : COUNT(codes)) : 1); c++) {
-				/* Only a write is begun and not ended; what says "again" has
-				 * done nothing. */
+			for (size_t c = 0; c < (fail ? (brief ? 2 : COUNT(codes)) : 1);
+			     c++) {
+				/* Only a write is begun and not ended; what says "again"
+				 * has done nothing. */
 				if (kind == MODEL_FAIL_AFTER && codes[c] != EIO)
 					continue;
 				p.faults[0].code = fail ? codes[c] : 0;
@@ -163,15 +167,17 @@ static void pairs(struct plan *p, const struct model_broken *broken)
 	if (p->faults[0].kind != MODEL_FAIL && p->faults[0].kind != MODEL_SHORT)
 		return;
 	for (unsigned at = p->faults[0].at + 1; at <= calls; at++) {
-		static const enum model_fault_kind seconds[] = { MODEL_CUT_BEFORE,
-								 MODEL_CUT_AFTER, MODEL_FAIL };
+		static const enum model_fault_kind seconds[] = {
+		    MODEL_CUT_BEFORE, MODEL_CUT_AFTER, MODEL_FAIL};
 
 		for (size_t k = 0; k < COUNT(seconds); k++) {
 			struct plan both = *p;
 
-			both.faults[1] = (struct model_fault){ .at = at, .kind = seconds[k],
-							       .code = seconds[k] == MODEL_FAIL ? ENOSPC : 0,
-							       .keep = (size_t)-1 };
+			both.faults[1] = (struct model_fault){
+			    .at = at,
+			    .kind = seconds[k],
+			    .code = seconds[k] == MODEL_FAIL ? ENOSPC : 0,
+			    .keep = (size_t)-1};
 			run(&both, broken);
 		}
 	}
@@ -181,26 +187,28 @@ static void outsiders(const struct model_broken *broken, unsigned calls)
 {
 	for (int locks = 0; locks < 2; locks++)
 		for (unsigned at = 1; at <= calls + 3; at++)
-			run(&(struct plan){ .outside_at = at, .outside_locks = locks }, broken);
+			run(&(struct plan){.outside_at = at, .outside_locks = locks},
+			    broken);
 }
 
 static void all(const struct model_broken *broken)
 {
-	for (unsigned s = 0; s < rig_nscenarios && !(broken && violations > ENOUGH); s++) {
+	for (unsigned s = 0; s < rig_nscenarios && !(broken && violations > ENOUGH);
+	     s++) {
 		unsigned long before = runs, bad = violations;
 		unsigned calls;
 
 		scenario = &rig_scenarios[s];
 		shown = 0;
-		calls = run(&(struct plan){ 0 }, broken);
+		calls = run(&(struct plan){0}, broken);
 		for (unsigned at = 1; at <= calls; at++)
 			each_fault(at, false, one, broken);
 		for (unsigned at = 1; at <= calls; at++)
 			each_fault(at, true, pairs, broken);
 		outsiders(broken, calls);
 		if (!broken)
-			printf("%-28s %3u calls, %6lu runs, %lu violations\n", scenario->name,
-			       calls, runs - before, violations - bad);
+			printf("%-28s %3u calls, %6lu runs, %lu violations\n",
+			       scenario->name, calls, runs - before, violations - bad);
 	}
 }
 
@@ -235,11 +243,13 @@ int main(void)
 	print_census();
 	found = violations;
 	printf("%lu runs, %lu violations\n", runs, violations);
-	missed = caught("no undo", (struct model_broken){ .no_undo = true });
-	missed += caught("no lock", (struct model_broken){ .no_lock = true });
-	missed += caught("cut before save", (struct model_broken){ .late_save = true });
-	missed += caught("syncs do nothing", (struct model_broken){ .no_sync = true });
-	missed += caught("retried and believed", (struct model_broken){ .retried_sync = true });
-	missed += caught("verified from the cache", (struct model_broken){ .no_drop = true });
+	missed = caught("no undo", (struct model_broken){.no_undo = true});
+	missed += caught("no lock", (struct model_broken){.no_lock = true});
+	missed += caught("cut before save", (struct model_broken){.late_save = true});
+	missed += caught("syncs do nothing", (struct model_broken){.no_sync = true});
+	missed +=
+	    caught("retried and believed", (struct model_broken){.retried_sync = true});
+	missed +=
+	    caught("verified from the cache", (struct model_broken){.no_drop = true});
 	return found || missed ? 1 : 0;
 }

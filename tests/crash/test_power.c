@@ -7,7 +7,9 @@
 
 #include "rig.h"
 
-#define FOLLOWING 16 /* calls after a failed one, at each of which the power goes */
+/* Calls after a failed one at each of which the power goes; JSONLFS_LONG in the
+ * environment asks for more. */
+static unsigned following = 8;
 
 #define ENOUGH 100 /* violations that show that a broken promise is noticed */
 
@@ -34,9 +36,10 @@ static void judge_state(struct model *after, void *ctx)
 	violations++;
 	if (quiet || shown++ >= 5)
 		return;
-	printf("  %s, power cut %s call %u (%s), %zu bytes on the disk%s: %s\n", scenario->name,
-	       j->after ? "after" : "before", j->at,
-	       j->at <= MODEL_CALLS ? model_op_names[j->r->m.trace[j->at - 1]] : "the last",
+	printf("  %s, power cut %s call %u (%s), %zu bytes on the disk%s: %s\n",
+	       scenario->name, j->after ? "after" : "before", j->at,
+	       j->at <= MODEL_CALLS ? model_op_names[j->r->m.trace[j->at - 1]]
+				    : "the last",
 	       size, j->any ? ", blocks in any order" : "", wrong);
 	rig_print(after, j->r);
 }
@@ -46,15 +49,16 @@ static unsigned cut(unsigned at, bool after, const struct model_broken *broken,
 		    struct model_fault first, enum model_loss loss)
 {
 	struct rig *r = malloc(sizeof(*r));
-	struct judge j = { .r = r, .at = at, .after = after };
+	struct judge j = {.r = r, .at = at, .after = after};
 	unsigned calls;
 
 	if (!r)
 		abort();
 	rig_init(r);
-	r->m.faults[0] = (struct model_fault){ .at = at,
-					       .kind = after ? MODEL_CUT_AFTER : MODEL_CUT_BEFORE,
-					       .keep = (size_t)-1 };
+	r->m.faults[0] =
+	    (struct model_fault){.at = at,
+				 .kind = after ? MODEL_CUT_AFTER : MODEL_CUT_BEFORE,
+				 .keep = (size_t)-1};
 	r->m.faults[1] = first;
 	r->m.loss = loss;
 	if (broken)
@@ -78,15 +82,15 @@ static void after_failures(const struct model_broken *broken, unsigned calls)
 		struct model_fault fault;
 		enum model_loss loss;
 	} firsts[] = {
-		{ { .kind = MODEL_SHORT, .keep = 5 }, MODEL_LOSE_NONE },
-		{ { .kind = MODEL_FAIL, .code = EIO }, MODEL_LOSE_DATA },
-		{ { .kind = MODEL_FAIL, .code = EIO }, MODEL_LOSE_ALL },
-		{ { .kind = MODEL_FAIL, .code = ENOSPC }, MODEL_LOSE_NONE },
+	    {{.kind = MODEL_SHORT, .keep = 5}, MODEL_LOSE_NONE},
+	    {{.kind = MODEL_FAIL, .code = EIO}, MODEL_LOSE_DATA},
+	    {{.kind = MODEL_FAIL, .code = EIO}, MODEL_LOSE_ALL},
+	    {{.kind = MODEL_FAIL, .code = ENOSPC}, MODEL_LOSE_NONE},
 	};
 
 	for (unsigned i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++)
 		for (unsigned first = 1; first <= calls; first++)
-			for (unsigned at = first + 1; at <= first + FOLLOWING; at++) {
+			for (unsigned at = first + 1; at <= first + following; at++) {
 				struct model_fault fault = firsts[i].fault;
 
 				fault.at = first;
@@ -96,9 +100,10 @@ static void after_failures(const struct model_broken *broken, unsigned calls)
 
 static void all(const struct model_broken *broken)
 {
-	for (unsigned s = 0; s < rig_nscenarios && !(broken && violations > ENOUGH); s++) {
+	for (unsigned s = 0; s < rig_nscenarios && !(broken && violations > ENOUGH);
+	     s++) {
 		unsigned long bad = violations, before = states, cut_before = cuts;
-		const struct model_fault none = { 0 };
+		const struct model_fault none = {0};
 		unsigned calls;
 
 		scenario = &rig_scenarios[s];
@@ -110,9 +115,10 @@ static void all(const struct model_broken *broken)
 				cut(at, after, broken, none, MODEL_LOSE_NONE);
 		after_failures(broken, calls);
 		if (!broken)
-			printf("%-28s %3u calls, %5lu cuts, %8lu states, %lu violations\n",
-			       scenario->name, calls, cuts - cut_before, states - before,
-			       violations - bad);
+			printf(
+			    "%-28s %3u calls, %5lu cuts, %8lu states, %lu violations\n",
+			    scenario->name, calls, cuts - cut_before, states - before,
+			    violations - bad);
 	}
 }
 
@@ -131,16 +137,21 @@ int main(void)
 	unsigned long found;
 	int missed;
 
+	if (getenv("JSONLFS_LONG"))
+		following = 40;
 	/* Files come and go by the thousand. */
 	mallopt(M_MMAP_THRESHOLD, 1 << 26);
 	mallopt(M_TRIM_THRESHOLD, 1 << 28);
 	all(NULL);
 	found = violations;
-	printf("%lu cuts, %lu states of the disk, %lu violations\n", cuts, states, violations);
-	missed = caught("no directory sync", (struct model_broken){ .no_dir_sync = true });
-	missed += caught("syncs do nothing", (struct model_broken){ .no_sync = true });
-	missed += caught("retried and believed", (struct model_broken){ .retried_sync = true });
-	missed += caught("verified from the cache", (struct model_broken){ .no_drop = true });
-	missed += caught("cut before save", (struct model_broken){ .late_save = true });
+	printf("%lu cuts, %lu states of the disk, %lu violations\n", cuts, states,
+	       violations);
+	missed = caught("no directory sync", (struct model_broken){.no_dir_sync = true});
+	missed += caught("syncs do nothing", (struct model_broken){.no_sync = true});
+	missed +=
+	    caught("retried and believed", (struct model_broken){.retried_sync = true});
+	missed +=
+	    caught("verified from the cache", (struct model_broken){.no_drop = true});
+	missed += caught("cut before save", (struct model_broken){.late_save = true});
 	return found || missed ? 1 : 0;
 }

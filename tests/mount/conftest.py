@@ -264,7 +264,8 @@ def npm():
             try:
                 p = util.run(
                     "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts",
-                    cwd=place, timeout=50,
+                    "--fetch-retries=1", "--fetch-timeout=10000",
+                    cwd=place, timeout=40,
                     env={**os.environ, "PATH": util.ENV["PATH"]},  # proxies, CA files
                 )
             except subprocess.TimeoutExpired:

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import stat
+import subprocess
 import time
 from collections import namedtuple
 
 import pytest
 from util import (
     DAEMON,
+    PYTHON,
     UNCLEAN,
     append,
     binary,
@@ -21,7 +23,6 @@ from util import (
     run,
     running,
     wait_for,
-    PYTHON,
 )
 
 pytestmark = pytest.mark.damaged
@@ -233,7 +234,7 @@ def test_a_torn_tail_renamed_to_another_governed_name(mount):
 
 def test_repair_waits_for_a_writer_outside_who_is_in_mid_record(mount):
     """Its tail is no wreck: once it goes on, both its record and ours are whole."""
-    m = mount(prepare=lay(A))
+    m = mount("sync=none", prepare=lay(A))
     script = (
         "import sys, time\n"
         "f = open(sys.argv[1], 'ab', buffering=0)\n"
@@ -262,8 +263,6 @@ def test_repair_when_the_writer_outside_stays_silent(mount):
         "print(1, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    import subprocess
-
     with running(PYTHON, "-c", script, m.b("x.jsonl"), stdin=subprocess.PIPE) as p:
         p.stdout.readline()
         append(m.p("x.jsonl"), NEW)

@@ -889,3 +889,23 @@ def test_every_index_line_is_valid_json_whatever_the_name(m):
     assert "\x1b" not in m.log()
     assert "\u202e" not in m.log()
     check_lines(m.state("quarantine.jsonl").read_bytes(), "index")
+
+
+def test_a_repeated_first_write_is_a_retry_and_no_second_record(mount):
+    m = mount()
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_CREAT)
+    assert os.pwrite(fd, b'{"n":1}\n', 0) == 8
+    assert os.pwrite(fd, b'{"n":1}\n', 0) == 8
+    assert os.pwrite(fd, b'{"n":2}\n', 8) == 8
+    os.close(fd)
+    assert m.both("x.jsonl") == b'{"n":1}\n{"n":2}\n'
+
+
+def test_equal_records_of_two_programs_are_two_records(mount):
+    m = mount()
+    one, two = (os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_CREAT) for _ in range(2))
+    assert os.write(one, b'"tick"\n') == 7
+    assert os.write(two, b'"tick"\n') == 7
+    os.close(one)
+    os.close(two)
+    assert m.both("x.jsonl") == b'"tick"\n' * 2

@@ -12,6 +12,7 @@ from util import (
     BAD,
     NOBODY,
     PYTHON,
+    Mount,
     append,
     opened,
     parse,
@@ -977,8 +978,6 @@ def test_disk_that_is_full(m, workdir):
     try:
         (disk / "vault").mkdir()
         (disk / "mnt").mkdir()
-        from util import Mount
-
         inner = Mount(disk / "vault", workdir / "inner", [], workdir / "inner.log")
         inner.mnt.mkdir()
         inner.start()

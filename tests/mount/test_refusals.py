@@ -743,7 +743,7 @@ def test_a_lock_that_is_given_back_in_time_is_waited_for(m):
 
 
 def test_more_waiters_than_threads_and_the_mount_still_answers(mount):
-    m = mount("locktimeout=2")
+    m = mount("locktimeout=2", "sync=none")  # no disk in what is timed
     append(m.p("x.jsonl"), TWO)
     append(m.p("y.jsonl"), ONE)
     script = (
@@ -771,7 +771,8 @@ def test_more_waiters_than_threads_and_the_mount_still_answers(mount):
     assert len(m.records("y.jsonl")) == 21
 
 
-def test_readers_and_closes_do_not_wait_for_a_foreign_lock(m):
+def test_readers_and_closes_do_not_wait_for_a_foreign_lock(mount):
+    m = mount("sync=none")
     append(m.p("x.jsonl"), TWO)
     with lock_outside(m, "x.jsonl"):
         start = time.monotonic()

@@ -20,6 +20,7 @@ from util import (
     NOBODY,
     PUNCH,
     PYTHON,
+    Mount,
     RWF_NOAPPEND,
     UNSHARE,
     ZERO,
@@ -566,8 +567,6 @@ def test_two_mounts_of_one_directory(mount, workdir):
     m = mount()
     second = workdir / "second"
     second.mkdir()
-    from util import Mount
-
     other = Mount(m.source, second, [f"state={workdir}/state2"], workdir / "log-second")
     (workdir / "state2").mkdir()
     other.start()

@@ -46,6 +46,12 @@ def binary(name):
     raise FileNotFoundError(f"{name} is not built in {BUILD}: set JSONLFS_BUILD")
 
 
+def sanitized():
+    """Is the daemon under test built with a sanitizer?"""
+    with open(binary("jsonlfs"), "rb") as f:
+        return re.search(rb"__[at]san_init", f.read()) is not None
+
+
 # ---- JSON Lines, strictly ----
 
 
@@ -344,6 +350,25 @@ def mount_table():
     return table
 
 
+KEEPER = "jsonlfs-keeper"  # what the parent of a daemon is called
+
+
+def processes(mnt):
+    """The pids that belong to this mount point: ([parents that stay], [daemons])."""
+    found = ([], [])
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")[:-1]
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                parent = f.read().strip() == KEEPER
+            name = os.path.basename(words[0]) if words else b""
+            # mount(8) puts the options behind the directories.
+            if name in (b"jsonlfs", b"mount.jsonlfs") and os.fsencode(mnt) in words[1:]:
+                found[0 if parent else 1].append(int(pid))
+    return found
+
+
 class Mount:
     """One running mount. `p` is a path as programs see it, `b` the same file in the
     backing directory: by a descriptor from before the mount when it covers itself."""
@@ -427,7 +452,28 @@ class Mount:
             if time.monotonic() > end:
                 raise AssertionError(f"umount: {p.stderr.decode()}")
             time.sleep(0.05)
-        return self.proc.wait(20)
+        return self.wait(40)
+
+    def wait(self, seconds):
+        """The daemon's exit status; where its threads are when it does not come."""
+        try:
+            return self.proc.wait(seconds)
+        except subprocess.TimeoutExpired:
+            where = self.threads()
+        raise AssertionError(f"jsonlfs does not end within {seconds} s:\n{where}")
+
+    def threads(self):
+        """What each thread of the daemon waits for, in the kernel and (with gdb) above."""
+        top, lines = Path(f"/proc/{self.proc.pid}/task"), []
+        for task in sorted(top.glob("*")):
+            for name in ("comm", "wchan", "syscall", "stack"):
+                with contextlib.suppress(OSError):
+                    text = (task / name).read_text().strip().replace("\n", " ")
+                    lines.append(f"{task.name} {name}: {text}")
+        if have("gdb"):
+            p = run("gdb", "-p", self.proc.pid, "-batch", "-ex", "thread apply all bt")
+            lines.append(p.stdout.decode("utf-8", "replace"))
+        return "\n".join(lines)
 
     def stop(self):
         """Unmounts and holds the daemon to a clean end."""
@@ -435,7 +481,7 @@ class Mount:
             return
         if self.proc.poll() is None and self.mounted():
             self.umount()
-        status = self.proc.wait(20)
+        status = self.wait(40)
         if self.clean:
             assert status == 0, f"jsonlfs ended with {status}"
         self.proc = None

@@ -372,7 +372,7 @@ static void test_help(void)
 	    "attr_timeout",  "entry_timeout",  "max_threads",
 	    "nopassthrough", "noxattr",	       "rw",
 	    "noallow_other", "allow_root",     "default_permissions",
-	    "fsname",
+	    "fsname",	     "nosupervise",
 	};
 	char *text = NULL;
 	size_t size;

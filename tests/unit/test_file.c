@@ -43,7 +43,8 @@ static void before(struct model *model, enum model_op op)
 		script[n].meanwhile();
 }
 
-static void script_add(enum model_op op, struct model_fault fault, void (*meanwhile)(void))
+static void script_add(enum model_op op, struct model_fault fault,
+		       void (*meanwhile)(void))
 {
 	CHECK(script_len < 8);
 	script[script_len].op = op;
@@ -64,11 +65,11 @@ static void meanwhile(enum model_op op, void (*fn)(void))
 {
 	if (script_at == script_len)
 		script_at = script_len = 0;
-	script_add(op, (struct model_fault){ 0 }, fn);
+	script_add(op, (struct model_fault){0}, fn);
 }
 
-static int set_aside(void *ctx, const char *event, int code, const struct iovec *iov, int niov,
-		     off_t at, uint64_t offset)
+static int set_aside(void *ctx, const char *event, int code, const struct iovec *iov,
+		     int niov, off_t at, uint64_t offset)
 {
 	if (on_save)
 		on_save();
@@ -86,11 +87,13 @@ static void report(void *ctx, const char *event, int code, off_t at, uint64_t le
 	strcat(strcat(events, event), " ");
 }
 
-static const struct jsonl_file_events file_events = { .set_aside = set_aside, .report = report };
+static const struct jsonl_file_events file_events = {.set_aside = set_aside,
+						     .report = report};
 
 static void begin(const char *content, bool quiet)
 {
-	struct jsonl_file_options opt = { .maxrecord = 4096, .maxdepth = 8, .retain = true };
+	struct jsonl_file_options opt = {
+	    .maxrecord = 4096, .maxdepth = 8, .retain = true};
 
 	model_init(&m);
 	model_set_block(&m, block);
@@ -100,10 +103,11 @@ static void begin(const char *content, bool quiet)
 	save_code = 0;
 	on_save = NULL;
 	script_at = script_len = 0;
-	CHECK(jsonl_file_new(&m.io, model_open(&m, 0, O_RDONLY, false), &opt, &file_events, NULL,
-			     &file) == 0);
+	CHECK(jsonl_file_new(&m.io, model_open(&m, 0, O_RDONLY, false), &opt,
+			     &file_events, NULL, &file) == 0);
 	CHECK(!jsonl_file_can_append(file));
-	jsonl_file_set_append_fd(file, model_open(&m, 0, O_RDWR | O_APPEND, false), quiet);
+	jsonl_file_set_append_fd(file, model_open(&m, 0, O_RDWR | O_APPEND, false),
+				 quiet);
 	CHECK(jsonl_file_can_append(file));
 }
 
@@ -117,7 +121,7 @@ static void end(void)
 
 static int append(const char *line, struct jsonl_file_user *user)
 {
-	struct iovec iov = { .iov_base = (char *)line, .iov_len = strlen(line) };
+	struct iovec iov = {.iov_base = (char *)line, .iov_len = strlen(line)};
 
 	return jsonl_file_append(file, &iov, 1, user, NULL);
 }
@@ -149,22 +153,22 @@ static off_t visible(void)
 	return v;
 }
 
-static const struct model_fault fails = { .kind = MODEL_FAIL, .code = EIO };
+static const struct model_fault fails = {.kind = MODEL_FAIL, .code = EIO};
 /* Fails, but `keep` bytes of a write are done, and a cut all the same. */
 static struct model_fault after(size_t keep)
 {
-	return (struct model_fault){ .kind = MODEL_FAIL_AFTER, .code = EIO, .keep = keep };
+	return (struct model_fault){.kind = MODEL_FAIL_AFTER, .code = EIO, .keep = keep};
 }
 
-static const struct model_fault full = { .kind = MODEL_FAIL, .code = ENOSPC };
+static const struct model_fault full = {.kind = MODEL_FAIL, .code = ENOSPC};
 
 /* ---- appending ---- */
 
 static void test_append(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 	struct jsonl_file_state state;
-	struct iovec iov[2] = { { "[2]\n[3", 6 }, { "]\n", 2 } };
+	struct iovec iov[2] = {{"[2]\n[3", 6}, {"]\n", 2}};
 	off_t at;
 
 	begin("[1]\n", false);
@@ -173,8 +177,10 @@ static void test_append(void)
 	CHECK(jsonl_file_equals(file, "[2]\n", 4, 4) == 1);
 	CHECK(jsonl_file_equals(file, "[4]\n", 4, 4) == 0);
 	CHECK(jsonl_file_equals(file, "]\n[", 3, 10) == 0);
-	CHECK(jsonl_file_is_boundary(file, 0) == 1 && jsonl_file_is_boundary(file, 8) == 1);
-	CHECK(jsonl_file_is_boundary(file, 12) == 1 && jsonl_file_is_boundary(file, 7) == 0);
+	CHECK(jsonl_file_is_boundary(file, 0) == 1 &&
+	      jsonl_file_is_boundary(file, 8) == 1);
+	CHECK(jsonl_file_is_boundary(file, 12) == 1 &&
+	      jsonl_file_is_boundary(file, 7) == 0);
 	CHECK(jsonl_file_is_boundary(file, 13) == 0);
 	jsonl_file_get_state(file, &state);
 	CHECK(state.appended == 1 && state.durable == 0 && state.retained == 8);
@@ -190,7 +196,7 @@ static void test_append(void)
 
 static void test_lock(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 	off_t at;
 
 	begin("[1]\n", false);
@@ -201,7 +207,7 @@ static void test_lock(void)
 	m.files[0].lock = 0;
 	CHECK(append("[2]\n", &user) == 0 && m.files[0].lock == 0);
 	CHECK(jsonl_file_freeze(file, &at) == 0 && at == 8 && m.files[0].lock > 0);
-	CHECK(jsonl_file_append_frozen(file, &(struct iovec){ "[3]\n", 4 }, 1, &user) == 0);
+	CHECK(jsonl_file_append_frozen(file, &(struct iovec){"[3]\n", 4}, 1, &user) == 0);
 	CHECK(jsonl_file_empty(file) == 0);
 	jsonl_file_unfreeze(file);
 	CHECK(holds("") && visible() == 0 && m.files[0].lock == 0);
@@ -213,7 +219,7 @@ static void test_lock(void)
 /* What others add is never overwritten, and is looked at before ours is put behind it. */
 static void test_outside(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 
 	begin("[1]\n", false);
 	m.fresh_times = true;
@@ -244,7 +250,7 @@ static void outside_whole(void)
 
 static void test_outside_between(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 
 	begin("[1]\n", false);
 	CHECK(append("[2]\n", &user) == 0);
@@ -266,12 +272,13 @@ static void test_outside_between(void)
 
 static void test_undo(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 
 	begin("[1]\n", false);
 	for (size_t keep = 1; keep < 8; keep++) {
 		/* Short, and then the disk is full. */
-		next_call(MODEL_WRITEV, (struct model_fault){ .kind = MODEL_SHORT, .keep = keep });
+		next_call(MODEL_WRITEV,
+			  (struct model_fault){.kind = MODEL_SHORT, .keep = keep});
 		next_call(MODEL_WRITEV, full);
 		CHECK(append("[2]\n[3]\n", &user) == -ENOSPC, "after %zu bytes", keep);
 		CHECK(holds("[1]\n") && visible() == 4, "after %zu bytes", keep);
@@ -280,18 +287,19 @@ static void test_undo(void)
 	next_call(MODEL_WRITEV, after(8));
 	CHECK(append("[2]\n[3]\n", &user) == -EIO && holds("[1]\n") && visible() == 4);
 	/* Interrupted and short writes are gone on with. */
-	next_call(MODEL_WRITEV, (struct model_fault){ .kind = MODEL_FAIL, .code = EINTR });
+	next_call(MODEL_WRITEV, (struct model_fault){.kind = MODEL_FAIL, .code = EINTR});
 	CHECK(append("[2]\n", &user) == 0);
-	next_call(MODEL_WRITEV, (struct model_fault){ .kind = MODEL_SHORT, .keep = 2 });
+	next_call(MODEL_WRITEV, (struct model_fault){.kind = MODEL_SHORT, .keep = 2});
 	CHECK(append("[3]\n", &user) == 0 && holds("[1]\n[2]\n[3]\n"));
 	CHECK(!events[0], "%s", events);
 	end();
 }
 
-/* Cutting back fails, too: readers keep what they had, and the next append does it first. */
+/* Cutting back fails, too: readers keep what they had, and the next append does it first.
+ */
 static void test_undo_late(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 
 	begin("[1]\n", false);
 	CHECK(append("[2]\n", &user) == 0);
@@ -300,7 +308,8 @@ static void test_undo_late(void)
 	CHECK(append("[3]\n[4]\n", &user) == -EIO && m.files[0].size == 14);
 	CHECK(strstr(events, "undo-delayed") && visible() == 8);
 	CHECK(append("[5]\n", &user) == 0 && holds("[1]\n[2]\n[5]\n") && visible() == 12);
-	/* It says that it failed, but has cut: nothing is left to undo, nothing to tell. */
+	/* It says that it failed, but has cut: nothing is left to undo, nothing to tell.
+	 */
 	next_call(MODEL_WRITEV, after(6));
 	next_call(MODEL_FTRUNCATE, after(0));
 	CHECK(append("[6]\n[7]\n", &user) == -EIO && holds("[1]\n[2]\n[5]\n"));
@@ -313,8 +322,8 @@ static void test_undo_late(void)
 	model_outside(&m, 0, "9]\n", 3);
 	CHECK(append("[10]\n", &user) == 0);
 	CHECK(strstr(events, "undo-failed"), "%s", events);
-	CHECK(holds("[1]\n[2]\n[5]\n[8]\n[6]\n[79]\n[10]\n"), "%.*s", (int)m.files[0].size,
-	      m.files[0].data);
+	CHECK(holds("[1]\n[2]\n[5]\n[8]\n[6]\n[79]\n[10]\n"), "%.*s",
+	      (int)m.files[0].size, m.files[0].data);
 	/* Somebody outside wrote in between, so what stands there is not ours alone. */
 	next_call(MODEL_WRITEV, after(2));
 	meanwhile(MODEL_FSTAT, outside_whole);
@@ -322,14 +331,16 @@ static void test_undo_late(void)
 	end();
 }
 
-/* Room is reserved before a long append; a full disk is met before anything is written. */
+/* Room is reserved before a long append; a full disk is met before anything is written.
+ */
 static void test_reserve(void)
 {
-	struct jsonl_file_user user = { 0 };
-	struct jsonl_file_options opt = { .maxrecord = 1 << 20, .maxdepth = 8, .retain = true };
+	struct jsonl_file_user user = {0};
+	struct jsonl_file_options opt = {
+	    .maxrecord = 1 << 20, .maxdepth = 8, .retain = true};
 	size_t len = FILE_RESERVE_FROM;
 	char *line = malloc(len + 1);
-	static const int refused[] = { ENOSPC, EDQUOT, EFBIG, EIO };
+	static const int refused[] = {ENOSPC, EDQUOT, EFBIG, EIO};
 
 	memset(line, ' ', len);
 	line[0] = '1';
@@ -341,15 +352,16 @@ static void test_reserve(void)
 		unsigned writes = 0;
 
 		m.calls = 0;
-		next_call(MODEL_RESERVE, (struct model_fault){ .kind = MODEL_FAIL,
-							       .code = refused[i] });
+		next_call(MODEL_RESERVE,
+			  (struct model_fault){.kind = MODEL_FAIL, .code = refused[i]});
 		CHECK(append(line, &user) == -refused[i] && holds("[1]\n"));
 		for (unsigned n = 0; n < m.calls; n++)
 			writes += m.trace[n] == MODEL_WRITEV;
 		CHECK(writes == 0);
 	}
 	/* Where it is not possible, undoing must do. */
-	next_call(MODEL_RESERVE, (struct model_fault){ .kind = MODEL_FAIL, .code = EOPNOTSUPP });
+	next_call(MODEL_RESERVE,
+		  (struct model_fault){.kind = MODEL_FAIL, .code = EOPNOTSUPP});
 	CHECK(append(line, &user) == 0 && m.files[0].size == 4 + len);
 	m.calls = 0;
 	CHECK(append("[2]\n", &user) == 0);
@@ -363,7 +375,7 @@ static void test_reserve(void)
 
 static void test_tails(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 
 	begin("[1]\n[2", true);
 	CHECK(visible() == 4 && holds("[1]\n[2"));
@@ -398,8 +410,8 @@ static void test_tails(void)
  * writing, and then only that very tail. */
 static void test_rest(void)
 {
-	struct jsonl_file_user user = { 0 };
-	const struct timespec pause = { .tv_sec = 2, .tv_nsec = 50000000 };
+	struct jsonl_file_user user = {0};
+	const struct timespec pause = {.tv_sec = 2, .tv_nsec = 50000000};
 
 	begin("[1]\n", true);
 	m.fresh_times = true;
@@ -425,7 +437,7 @@ static void test_rest(void)
 /* The repair's own sync fails: that is not believed when it works the next time. */
 static void test_repair_sync(void)
 {
-	struct jsonl_file_user user = { 0 };
+	struct jsonl_file_user user = {0};
 	struct jsonl_file_state state;
 	/* The newline that is added is the last byte of its block. */
 	char content[33] = "[1]\n\"xxxxxxxxxxxxxxxxxxxxxxxxx\"";
@@ -456,7 +468,7 @@ static struct jsonl_file_state state_now(void)
 
 static void test_told_once(void)
 {
-	struct jsonl_file_user a = { 0 }, b = { 0 }, c = { 0 }, idle = { 0 };
+	struct jsonl_file_user a = {0}, b = {0}, c = {0}, idle = {0};
 
 	begin("[1]\n", false);
 	m.loss = MODEL_LOSE_DATA;
@@ -472,7 +484,8 @@ static void test_told_once(void)
 	CHECK(state_now().poisoned);
 	/* The next append looks at the disk, finds NULs, writes once more. */
 	CHECK(append("[5]\n", &b) == 0 && !state_now().poisoned);
-	CHECK(strstr(events, "sync-rewritten") && strstr(events, "sync-verified"), "%s", events);
+	CHECK(strstr(events, "sync-rewritten") && strstr(events, "sync-verified"), "%s",
+	      events);
 	CHECK(jsonl_file_sync(file, &b) == 0 && disk_holds("[1]\n[2]\n[3]\n[4]\n[5]\n"));
 	CHECK(jsonl_file_sync(file, &a) == 0);
 	/* A second failure is news again. */
@@ -486,7 +499,7 @@ static void test_told_once(void)
 /* Told even if it appended again after the failure. */
 static void test_told_later(void)
 {
-	struct jsonl_file_user a = { 0 }, b = { 0 };
+	struct jsonl_file_user a = {0}, b = {0};
 
 	begin("[1]\n", false);
 	CHECK(append("[2]\n", &a) == 0 && append("[3]\n", &b) == 0);
@@ -514,14 +527,14 @@ static void sync_other(void)
 	CHECK(jsonl_file_sync(file, &other) == -EIO);
 }
 
-/* A sync fails between the write of an append and its being noted: the failed sync may have
- * taken its bytes along, so its close must not say that they are durable. */
+/* A sync fails between the write of an append and its being noted: the failed sync may
+ * have taken its bytes along, so its close must not say that they are durable. */
 static void test_failure_within_append(void)
 {
-	struct jsonl_file_user a = { 0 };
+	struct jsonl_file_user a = {0};
 
 	begin("[1]\n", false);
-	other = (struct jsonl_file_user){ 0 };
+	other = (struct jsonl_file_user){0};
 	m.loss = MODEL_LOSE_DATA;
 	CHECK(append("[2]\n", &other) == 0);
 	meanwhile(MODEL_POSITION, sync_other);
@@ -541,8 +554,8 @@ static void never(struct jsonl_waiter *w, int rc)
 /* fsync asks the disk whatever we know; after a failure it says when the disk is well. */
 static void test_force(void)
 {
-	struct jsonl_file_user a = { 0 };
-	struct jsonl_waiter w = { .done = never };
+	struct jsonl_file_user a = {0};
+	struct jsonl_waiter w = {.done = never};
 	int rc;
 
 	begin("[1]\n", false);
@@ -560,10 +573,10 @@ static void test_force(void)
 /* The disk does not take it a second time, either: saved, then cut, or kept in memory. */
 static void test_cut_back(void)
 {
-	struct jsonl_file_user a = { 0 };
+	struct jsonl_file_user a = {0};
 
 	for (int full_quarantine = 0; full_quarantine < 2; full_quarantine++) {
-		a = (struct jsonl_file_user){ 0 };
+		a = (struct jsonl_file_user){0};
 		begin("[1]\n", false);
 		m.loss = MODEL_LOSE_DATA;
 		CHECK(append("[2]\n", &a) == 0);
@@ -576,7 +589,8 @@ static void test_cut_back(void)
 			CHECK(state_now().retained == 4 && visible() == 4);
 			/* Once there is room again, nothing has been lost. */
 			save_code = 0;
-			CHECK(append("[3]\n", &a) == 0 && holds("[1]\n[2]\n[3]\n") && !nsaved);
+			CHECK(append("[3]\n", &a) == 0 && holds("[1]\n[2]\n[3]\n") &&
+			      !nsaved);
 		} else {
 			CHECK(append("[3]\n", &a) == 0 && holds("[1]\n[3]\n"));
 			CHECK(saved_is("[2]\n") && strstr(events, "sync-cut-back"));
@@ -590,18 +604,19 @@ static void test_cut_back(void)
 /* Somebody outside has appended behind what is unsure, or has cut it off. */
 static void test_unsure_and_outside(void)
 {
-	struct jsonl_file_user a = { 0 };
+	struct jsonl_file_user a = {0};
 
 	block = 4;
 	for (int cut = 0; cut < 2; cut++) {
-		a = (struct jsonl_file_user){ 0 };
+		a = (struct jsonl_file_user){0};
 		begin("[1]\n", false);
 		m.loss = MODEL_LOSE_ALL;
 		CHECK(append("[2]\n", &a) == 0);
 		next_call(MODEL_FDATASYNC, fails);
 		CHECK(jsonl_file_sync(file, &a) == -EIO);
 		if (cut)
-			m.files[0].size = 0; /* O_TRUNC by a program that goes round the mount */
+			m.files[0].size =
+			    0; /* O_TRUNC by a program that goes round the mount */
 		else
 			model_outside(&m, 0, "[9]\n", 4);
 		CHECK(append("[3]\n", &a) == 0, "%s", cut ? "cut" : "appended");
@@ -616,7 +631,7 @@ static void test_unsure_and_outside(void)
 /* A short write that could not be undone stands behind what a sync failed over. */
 static void test_unsure_and_undo(void)
 {
-	struct jsonl_file_user a = { 0 };
+	struct jsonl_file_user a = {0};
 
 	begin("[1]\n", false);
 	m.loss = MODEL_LOSE_DATA;
@@ -635,10 +650,10 @@ static void test_unsure_and_undo(void)
 /* The file goes while it is unsure: a last look, else what memory holds is saved. */
 static void test_free_unsure(void)
 {
-	struct jsonl_file_user a = { 0 };
+	struct jsonl_file_user a = {0};
 
 	for (int locked = 0; locked < 2; locked++) {
-		a = (struct jsonl_file_user){ 0 };
+		a = (struct jsonl_file_user){0};
 		begin("[1]\n", false);
 		m.loss = MODEL_LOSE_DATA;
 		CHECK(append("[2]\n", &a) == 0);
@@ -656,7 +671,7 @@ static void test_free_unsure(void)
 
 static void test_directory(void)
 {
-	struct jsonl_file_user a = { 0 }, b = { 0 };
+	struct jsonl_file_user a = {0}, b = {0};
 
 	begin("", false);
 	m.files[0].exists_on_disk = false;
@@ -669,7 +684,7 @@ static void test_directory(void)
 	end();
 	begin("", false);
 	m.files[0].exists_on_disk = false;
-	a = b = (struct jsonl_file_user){ 0 };
+	a = b = (struct jsonl_file_user){0};
 	jsonl_file_set_directory(file, model_open(&m, 0, O_RDONLY, true), &a);
 	jsonl_file_set_directory(file, model_open(&m, 0, O_RDONLY, true), &b);
 	CHECK(append("[1]\n", &b) == 0 && jsonl_file_sync(file, &b) == 0);

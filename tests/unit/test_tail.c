@@ -1,4 +1,5 @@
-/* What is found at the end of a file, in which of the four states, and what readers see. */
+/* What is found at the end of a file, in which of the four states, and what readers see.
+ */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,43 +18,47 @@ static const struct row {
 	off_t start, visible;
 	int verdict; /* of a torn one */
 } rows[] = {
-	{ "empty", "", 0, JSONL_TAIL_CLEAN, 0, 0, 0 },
-	{ "one record", "[1]\n", 0, JSONL_TAIL_CLEAN, 4, 4, 0 },
-	{ "damage before the end is not looked at", "oops\n", 0, JSONL_TAIL_CLEAN, 5, 5, 0 },
-	{ "a newline alone", "\n", 0, JSONL_TAIL_CLEAN, 1, 1, 0 },
-	{ "newline missing", "[1]\n{\"a\":2}", 0, JSONL_TAIL_VALID, 4, 11, 0 },
-	{ "newline missing, first line", "{\"a\":2}", 0, JSONL_TAIL_VALID, 0, 7, 0 },
-	{ "newline missing, carriage return", "[1]\r\n[2]\r", 0, JSONL_TAIL_VALID, 5, 9, 0 },
-	{ "a literal", "[1]\ntrue", 0, JSONL_TAIL_VALID, 4, 8, 0 },
-	{ "a bare number may go on", "[1]\n12", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE },
-	{ "a bare number that has ended", "[1]\n12 ", 0, JSONL_TAIL_VALID, 4, 7, 0 },
-	{ "half a record", "[1]\n{\"a\":", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE },
-	{ "half a record, first line", "{\"a\":", 0, JSONL_TAIL_TORN, 0, 0, JSONL_INCOMPLETE },
-	{ "half a character", "[1]\n\"\xe2\x82", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE },
-	{ "NULs", "[1]\n\0\0\0\0", 8, JSONL_TAIL_TORN, 4, 4, JSONL_NUL },
-	{ "NULs alone", "\0\0\0\0", 4, JSONL_TAIL_TORN, 0, 0, JSONL_NUL },
-	{ "a record and NULs", "[1]\n[2]\0\0", 9, JSONL_TAIL_TORN, 4, 4, JSONL_NUL },
-	{ "NULs, then a record", "[1]\n\0\0[2]", 9, JSONL_TAIL_TORN, 4, 4, JSONL_NUL },
-	{ "half a record and NULs, first line", "{\"a\"\0\0\0", 7, JSONL_TAIL_TORN, 0, 0,
-	  JSONL_NUL },
-	{ "a bad line without its end", "[1]\nx", 0, JSONL_TAIL_TORN, 4, 4, JSONL_BAD_LITERAL },
-	{ "white space", "[1]\n  ", 0, JSONL_TAIL_TORN, 4, 4, JSONL_BLANK },
-	{ "a blank line before", "[1]\n\n{", 0, JSONL_TAIL_TORN, 5, 5, JSONL_INCOMPLETE },
-	{ "not JSON Lines", "hello\nworld", 0, JSONL_TAIL_UNKNOWN, 6, 11, 0 },
-	{ "not JSON Lines, one line", "hello", 0, JSONL_TAIL_UNKNOWN, 0, 5, 0 },
-	{ "NULs before the end of a first line", "{\0\0\0\"a\":", 8, JSONL_TAIL_UNKNOWN, 0, 8, 0 },
-	{ "valid behind what is no record", "hello\n[1]", 0, JSONL_TAIL_VALID, 6, 9, 0 },
-	{ "a binary", "\x7f""ELF\2\1\1\0\0\n\0\0\3\0>", 15, JSONL_TAIL_UNKNOWN, 10, 15, 0 },
-	{ "longer than a record may be",
-	  "[1]\n\"0123456789012345678901234567890123456789012345678901234567890123456789", 0,
-	  JSONL_TAIL_UNKNOWN, 4, 4, 0 },
-	{ "longer, and no record before",
-	  "hello\n\"0123456789012345678901234567890123456789012345678901234567890123456789", 0,
-	  JSONL_TAIL_UNKNOWN, 6, 77, 0 },
-	{ "as long as a record may be",
-	  "[1]\n\"012345678901234567890123456789012345678901234567890123456789012", 0,
-	  JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE },
-	{ "deeper than allowed", "[1]\n[[[[[1]]]]]", 0, JSONL_TAIL_TORN, 4, 4, JSONL_TOO_DEEP },
+    {"empty", "", 0, JSONL_TAIL_CLEAN, 0, 0, 0},
+    {"one record", "[1]\n", 0, JSONL_TAIL_CLEAN, 4, 4, 0},
+    {"damage before the end is not looked at", "oops\n", 0, JSONL_TAIL_CLEAN, 5, 5, 0},
+    {"a newline alone", "\n", 0, JSONL_TAIL_CLEAN, 1, 1, 0},
+    {"newline missing", "[1]\n{\"a\":2}", 0, JSONL_TAIL_VALID, 4, 11, 0},
+    {"newline missing, first line", "{\"a\":2}", 0, JSONL_TAIL_VALID, 0, 7, 0},
+    {"newline missing, carriage return", "[1]\r\n[2]\r", 0, JSONL_TAIL_VALID, 5, 9, 0},
+    {"a literal", "[1]\ntrue", 0, JSONL_TAIL_VALID, 4, 8, 0},
+    {"a bare number may go on", "[1]\n12", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE},
+    {"a bare number that has ended", "[1]\n12 ", 0, JSONL_TAIL_VALID, 4, 7, 0},
+    {"half a record", "[1]\n{\"a\":", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE},
+    {"half a record, first line", "{\"a\":", 0, JSONL_TAIL_TORN, 0, 0, JSONL_INCOMPLETE},
+    {"half a character", "[1]\n\"\xe2\x82", 0, JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE},
+    {"NULs", "[1]\n\0\0\0\0", 8, JSONL_TAIL_TORN, 4, 4, JSONL_NUL},
+    {"NULs alone", "\0\0\0\0", 4, JSONL_TAIL_TORN, 0, 0, JSONL_NUL},
+    {"a record and NULs", "[1]\n[2]\0\0", 9, JSONL_TAIL_TORN, 4, 4, JSONL_NUL},
+    {"NULs, then a record", "[1]\n\0\0[2]", 9, JSONL_TAIL_TORN, 4, 4, JSONL_NUL},
+    {"half a record and NULs, first line", "{\"a\"\0\0\0", 7, JSONL_TAIL_TORN, 0, 0,
+     JSONL_NUL},
+    {"a bad line without its end", "[1]\nx", 0, JSONL_TAIL_TORN, 4, 4, JSONL_BAD_LITERAL},
+    {"white space", "[1]\n  ", 0, JSONL_TAIL_TORN, 4, 4, JSONL_BLANK},
+    {"a blank line before", "[1]\n\n{", 0, JSONL_TAIL_TORN, 5, 5, JSONL_INCOMPLETE},
+    {"not JSON Lines", "hello\nworld", 0, JSONL_TAIL_UNKNOWN, 6, 11, 0},
+    {"not JSON Lines, one line", "hello", 0, JSONL_TAIL_UNKNOWN, 0, 5, 0},
+    {"NULs before the end of a first line", "{\0\0\0\"a\":", 8, JSONL_TAIL_UNKNOWN, 0, 8,
+     0},
+    {"valid behind what is no record", "hello\n[1]", 0, JSONL_TAIL_VALID, 6, 9, 0},
+    {"a binary",
+     "\x7f"
+     "ELF\2\1\1\0\0\n\0\0\3\0>",
+     15, JSONL_TAIL_UNKNOWN, 10, 15, 0},
+    {"longer than a record may be",
+     "[1]\n\"0123456789012345678901234567890123456789012345678901234567890123456789", 0,
+     JSONL_TAIL_UNKNOWN, 4, 4, 0},
+    {"longer, and no record before",
+     "hello\n\"0123456789012345678901234567890123456789012345678901234567890123456789", 0,
+     JSONL_TAIL_UNKNOWN, 6, 77, 0},
+    {"as long as a record may be",
+     "[1]\n\"012345678901234567890123456789012345678901234567890123456789012", 0,
+     JSONL_TAIL_TORN, 4, 4, JSONL_INCOMPLETE},
+    {"deeper than allowed", "[1]\n[[[[[1]]]]]", 0, JSONL_TAIL_TORN, 4, 4, JSONL_TOO_DEEP},
 };
 
 static int inspect(struct model *m, off_t size, struct jsonl_tail *tail)
@@ -101,7 +106,8 @@ static void test_faults(void)
 	CHECK(calls >= 2);
 	for (unsigned at = 1; at <= calls; at++) {
 		m.calls = 0;
-		m.faults[0] = (struct model_fault){ .at = at, .kind = MODEL_FAIL, .code = EIO };
+		m.faults[0] =
+		    (struct model_fault){.at = at, .kind = MODEL_FAIL, .code = EIO};
 		CHECK(inspect(&m, 9, &tail) == -EIO);
 		CHECK(m.trace[at - 1] == MODEL_PREAD);
 		m.calls = 0;

@@ -9,7 +9,8 @@ static void test_refused(void)
 {
 	begin("[1]\n");
 	CHECK(put(1, "{oops}\n") == -EBADMSG && holds("[1]\n"));
-	CHECK(entry_is(0, "refused", JSONL_UNEXPECTED, 1, "{oops}\n") && entries[0].at == 4);
+	CHECK(entry_is(0, "refused", JSONL_UNEXPECTED, 1, "{oops}\n") &&
+	      entries[0].at == 4);
 	/* All or none: good ones beside it are not appended. */
 	CHECK(put(2, "[2]\n{bad\n[3]\n") == -EBADMSG && holds("[1]\n"));
 	CHECK(entry_is(1, "refused", JSONL_UNEXPECTED, 4 + 1, "[2]\n{bad\n[3]\n"));
@@ -66,7 +67,7 @@ static void python_write(struct python *p, const char *text)
 
 static void test_python(void)
 {
-	struct python p = { .len = 0 };
+	struct python p = {.len = 0};
 	char line[32], *expected = calloc(1, 32 * 1002), *at = expected;
 
 	begin("");
@@ -80,13 +81,15 @@ static void test_python(void)
 		at += sprintf(at, "%s", line);
 	}
 	CHECK(p.errors == 1 && p.len == 0 && holds(expected));
-	CHECK(nentries == 1 && entry_is(0, "refused", JSONL_UNEXPECTED, 1, "{'n':bad}\n"));
+	CHECK(nentries == 1 &&
+	      entry_is(0, "refused", JSONL_UNEXPECTED, 1, "{'n':bad}\n"));
 	CHECK(noted.records == 1001);
 	end();
 	free(expected);
 }
 
-/* Good ones in the refused buffer are not lost and come once; a second bad one is news. */
+/* Good ones in the refused buffer are not lost and come once; a second bad one is news.
+ */
 static void test_resend(void)
 {
 	begin("");
@@ -108,15 +111,16 @@ static void test_resend(void)
 	CHECK(nentries == 5);
 }
 
-/* A record began in a request that was accepted and ends in one that is refused for another
- * record: it is good, and must be there once the rest is sent again. */
+/* A record began in a request that was accepted and ends in one that is refused for
+ * another record: it is good, and must be there once the rest is sent again. */
 static void test_resend_fragment(void)
 {
 	for (int extra = 0; extra < 2; extra++) {
 		begin("");
 		CHECK(put(1, "[1]\n{\"long\":") == 0);
 		CHECK(put(1, "2}\nbad\n[3]\n") == -EBADMSG && holds("[1]\n"));
-		CHECK(entry_is(0, "refused", JSONL_BAD_LITERAL, 11, "{\"long\":2}\nbad\n[3]\n"));
+		CHECK(entry_is(0, "refused", JSONL_BAD_LITERAL, 11,
+			       "{\"long\":2}\nbad\n[3]\n"));
 		if (extra) {
 			/* Meanwhile somebody has the lock, and another bad one comes. */
 			m.files[0].lock = -1;
@@ -132,7 +136,8 @@ static void test_resend_fragment(void)
 		end();
 		CHECK(nentries == 1u + (unsigned)extra);
 	}
-	/* Not sent again: it stays where it was set aside, and is not glued to what follows. */
+	/* Not sent again: it stays where it was set aside, and is not glued to what
+	 * follows. */
 	begin("");
 	CHECK(put(1, "{\"long\":") == 0 && put(1, "2}\nbad\n") == -EBADMSG);
 	CHECK(put(1, "[5]\n") == 0 && holds("[5]\n") && nentries == 1);
@@ -174,7 +179,8 @@ static void test_stdio(void)
 	begin("");
 	options.max_request = 1 << 20;
 	for (int n = 0; n < 1001; n++)
-		len += (size_t)sprintf(stream + len, n == 100 ? "{\"n\":%d,'bad'}\n" : "{\"n\":%d}\n", n);
+		len += (size_t)sprintf(
+		    stream + len, n == 100 ? "{\"n\":%d,'bad'}\n" : "{\"n\":%d}\n", n);
 	while (at < len) {
 		size_t n = len - at < block ? len - at : block;
 
@@ -184,7 +190,8 @@ static void test_stdio(void)
 	CHECK(errors == 1 && nentries == 1);
 	/* Each record is in the file or in the entry, whole. */
 	for (int n = 0; n < 1001; n++) {
-		size_t l = (size_t)sprintf(line, n == 100 ? "{\"n\":%d,'bad'}\n" : "{\"n\":%d}\n", n);
+		size_t l = (size_t)sprintf(
+		    line, n == 100 ? "{\"n\":%d,'bad'}\n" : "{\"n\":%d}\n", n);
 		bool set = memmem(entries[0].bytes, entries[0].len, line, l);
 		bool there = memmem(m.files[0].data, m.files[0].size, line, l);
 
@@ -207,13 +214,15 @@ static void test_join(void)
 	CHECK(entry_is(0, "refused", JSONL_BAD_LITERAL, 0, "bad\n{\"rest\":[1,2]}\n"));
 	CHECK(put(1, "]\n") == 0 && holds("[3]\n[4]\n"));
 	/* The end of the line alone. */
-	CHECK(put(1, "bad\n\"x") == -EBADMSG && put(1, "\"\n") == 0 && put(1, "[5]\n") == 0);
+	CHECK(put(1, "bad\n\"x") == -EBADMSG && put(1, "\"\n") == 0 &&
+	      put(1, "[5]\n") == 0);
 	CHECK(entry_is(1, "refused", JSONL_BAD_LITERAL, 0, "bad\n\"x\"\n"));
 	/* glibc drops the rest of the last record, too, and goes on with the next one. */
 	CHECK(put(1, "bad\n{\"a\":") == -EBADMSG && put(1, "{\"b\":2}\n[6]\n") == 0);
 	CHECK(entry_is(2, "refused", JSONL_BAD_LITERAL, 0, "bad\n{\"a\":"));
 	CHECK(holds("[3]\n[4]\n[5]\n{\"b\":2}\n[6]\n"));
-	/* What is joined has another bad one behind it: refused, in an entry of its own. */
+	/* What is joined has another bad one behind it: refused, in an entry of its own.
+	 */
 	CHECK(put(1, "bad\n\"y") == -EBADMSG && put(1, "\"\nworse\n") == -EBADMSG);
 	CHECK(entry_is(3, "refused", JSONL_BAD_LITERAL, 0, "bad\n\"y\"\n"));
 	CHECK(entry_is(4, "refused", JSONL_BAD_LITERAL, 0, "worse\n"));
@@ -228,17 +237,19 @@ static void test_join(void)
 	end();
 }
 
-/* Its process has gone in mid-record. Another one must not lose a record to it, but may be
- * the one that goes on with it. */
+/* Its process has gone in mid-record. Another one must not lose a record to it, but may
+ * be the one that goes on with it. */
 static void test_join_orphan(void)
 {
 	begin("");
-	CHECK(put(1, "bad\n{\"rest\":") == -EBADMSG && jsonl_writer_flush(writer, 1) == 0);
+	CHECK(put(1, "bad\n{\"rest\":") == -EBADMSG &&
+	      jsonl_writer_flush(writer, 1) == 0);
 	CHECK(put(2, "{\"whole\":1}\n") == 0 && holds("{\"whole\":1}\n"));
 	CHECK(entry_is(0, "refused", JSONL_BAD_LITERAL, 0, "bad\n{\"rest\":"));
 	end();
 	begin("");
-	CHECK(put(1, "bad\n{\"rest\":") == -EBADMSG && jsonl_writer_flush(writer, 1) == 0);
+	CHECK(put(1, "bad\n{\"rest\":") == -EBADMSG &&
+	      jsonl_writer_flush(writer, 1) == 0);
 	CHECK(put(2, "1}\n[2]\n") == 0 && holds("[2]\n"));
 	CHECK(entry_is(0, "refused", JSONL_BAD_LITERAL, 0, "bad\n{\"rest\":1}\n"));
 	end();
@@ -252,7 +263,8 @@ static void test_join_orphan(void)
 /* ---- errors that nobody has heard ---- */
 
 /* A write(2) longer than a request arrives in pieces. When a later one is refused, the
- * kernel reports a short write, and the program sends the rest: it hears the error then. */
+ * kernel reports a short write, and the program sends the rest: it hears the error then.
+ */
 static void test_unheard(void)
 {
 	char piece[4096];
@@ -267,7 +279,8 @@ static void test_unheard(void)
 	CHECK(put(1, "bad\n[2]\n[3]\n") == 0 && nentries == 1);
 	CHECK(noted.records == 3);
 	/* After a request that was shorter, it was heard. */
-	CHECK(put(1, "[4]\n") == 0 && put(1, "bad\n") == -EBADMSG && put(1, "bad\n[5]\n") == 0);
+	CHECK(put(1, "[4]\n") == 0 && put(1, "bad\n") == -EBADMSG &&
+	      put(1, "bad\n[5]\n") == 0);
 	/* Dropped instead of sent again. */
 	CHECK(write_len(1, piece, sizeof(piece)) == 0 && put(1, "bad\n") == -EBADMSG);
 	CHECK(put(1, "[6]\n") == 0 && noted.records == 7);

@@ -1,5 +1,5 @@
-/* What the tests of the writer share: one handle over a file of the model, and what it gave
- * to the quarantine, the counters and the memory account. */
+/* What the tests of the writer share: one handle over a file of the model, and what it
+ * gave to the quarantine, the counters and the memory account. */
 #ifndef TESTS_UNIT_WRITER_RIG_H
 #define TESTS_UNIT_WRITER_RIG_H
 
@@ -10,11 +10,13 @@
 #include "check.h"
 #include "config.h"
 #include "model.h"
-#include "writer.h"
+#include "writer_internal.h"
 
 #define RIG static __attribute__((unused))
 
 #define ENTRIES 64
+/* What each slot weighs from the third of a handle on. */
+#define SLOT_FIXED ((int64_t)sizeof(struct jsonl_slot) + JSONL_FRAME_KEEP)
 
 struct entry {
 	char event[16];
@@ -61,7 +63,7 @@ static void rig_set_aside(void *ctx, const struct jsonl_set_aside *what,
 
 	if (nentries++ == ENTRIES)
 		abort();
-	*e = (struct entry){ .code = what->code, .offset = what->offset, .at = what->at };
+	*e = (struct entry){.code = what->code, .offset = what->offset, .at = what->at};
 	snprintf(e->event, sizeof(e->event), "%s", what->event);
 	entry_add(e, what->iov, what->niov);
 	name[0] = '\0';
@@ -69,7 +71,8 @@ static void rig_set_aside(void *ctx, const struct jsonl_set_aside *what,
 		snprintf(name, JSONL_QUARANTINE_NAME, "%u", nentries - 1);
 }
 
-static void rig_join(void *ctx, const char *name, const struct iovec *iov, int niov, void *who)
+static void rig_join(void *ctx, const char *name, const struct iovec *iov, int niov,
+		     void *who)
 {
 	unsigned n = (unsigned)atoi(name);
 
@@ -98,11 +101,11 @@ static void rig_note(void *ctx, const struct jsonl_writer_note *note, void *who)
 }
 
 static const struct jsonl_writer_events rig_events = {
-	.identify = rig_identify,
-	.set_aside = rig_set_aside,
-	.join = rig_join,
-	.charge = rig_charge,
-	.note = rig_note,
+    .identify = rig_identify,
+    .set_aside = rig_set_aside,
+    .join = rig_join,
+    .charge = rig_charge,
+    .note = rig_note,
 };
 
 static int file_set_aside(void *ctx, const char *event, int code, const struct iovec *iov,
@@ -115,31 +118,32 @@ static void file_report(void *ctx, const char *event, int code, off_t at, uint64
 {
 }
 
-static const struct jsonl_file_events file_events = { .set_aside = file_set_aside,
-						      .report = file_report };
+static const struct jsonl_file_events file_events = {.set_aside = file_set_aside,
+						     .report = file_report};
 
 /* ---- a handle ---- */
 
 static void reset(void)
 {
 	options = (struct jsonl_writer_options){
-		.limits = { .maxdepth = 16, .maxrecord = 4096, .pipebuf = 64 },
-		.max_request = 4096,
+	    .limits = {.maxdepth = 16, .maxrecord = 4096, .pipebuf = 64},
+	    .max_request = 4096,
 	};
 }
 
 static void begin(const char *content)
 {
-	struct jsonl_file_options opt = { .maxrecord = 4096, .maxdepth = 16, .retain = true };
+	struct jsonl_file_options opt = {
+	    .maxrecord = 4096, .maxdepth = 16, .retain = true};
 
 	model_init(&m);
 	model_put(&m, 0, content, strlen(content), true);
 	nentries = identified = 0;
 	charged = charge_max = 0;
 	quarantine_full = false;
-	noted = (struct jsonl_writer_note){ 0 };
-	CHECK(jsonl_file_new(&m.io, model_open(&m, 0, O_RDONLY, false), &opt, &file_events, NULL,
-			     &file) == 0);
+	noted = (struct jsonl_writer_note){0};
+	CHECK(jsonl_file_new(&m.io, model_open(&m, 0, O_RDONLY, false), &opt,
+			     &file_events, NULL, &file) == 0);
 	jsonl_file_set_append_fd(file, model_open(&m, 0, O_RDWR | O_APPEND, false), true);
 	CHECK(jsonl_writer_new(file, &options, &rig_events, NULL, (off_t)strlen(content),
 			       &writer) == 0);
@@ -158,14 +162,16 @@ static void end(void)
 	model_deinit(&m);
 }
 
-/* One write(2) of one process with O_APPEND. Every request is a copy of its exact size. */
+/* One write(2) of one process with O_APPEND. Every request is a copy of its exact size.
+ */
 RIG int write_len(uint64_t owner, const char *data, size_t len)
 {
 	char *copy = malloc(len ? len : 1);
 	int rc;
 
 	memcpy(copy, data, len);
-	rc = jsonl_writer_write(writer, owner, NULL, true, (off_t)m.files[0].size, copy, len);
+	rc = jsonl_writer_write(writer, owner, NULL, true, (off_t)m.files[0].size, copy,
+				len);
 	free(copy);
 	return rc;
 }
@@ -190,7 +196,8 @@ RIG bool holds(const char *content)
 	return same;
 }
 
-RIG bool entry_is(unsigned n, const char *event, int code, uint64_t offset, const char *bytes)
+RIG bool entry_is(unsigned n, const char *event, int code, uint64_t offset,
+		  const char *bytes)
 {
 	const struct entry *e = &entries[n];
 	bool same = n < nentries && !strcmp(e->event, event) && e->code == code &&

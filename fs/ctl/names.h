@@ -1,0 +1,21 @@
+/* The names in a directory, in order. One thread. */
+#ifndef FS_CTL_NAMES_H
+#define FS_CTL_NAMES_H
+
+#include <stddef.h>
+
+#include "error.h"
+
+struct ctl_names {
+	char **list;
+	size_t count, cap;
+};
+
+/* Adds those that wanted() answers not 0 for. 0 or -errno; pair with _free in any case.
+ */
+int ctl_names_read(struct ctl_names *n, int dir,
+		   int (*wanted)(void *ctx, const char *name, unsigned char type),
+		   void *ctx) jsonl_must_check;
+void ctl_names_free(struct ctl_names *n);
+
+#endif

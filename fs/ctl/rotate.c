@@ -1,0 +1,252 @@
+/* jsonlfsctl rotate: gives a log the name of a generation and puts an empty one in its
+ * place. */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "ctl.h"
+#include "generation.h"
+#include "place.h"
+#include "replace.h"
+
+struct work {
+	int dir_fd, fd;
+	const char *name;
+	char generation[NAME_MAX + 1];
+	struct stat st;
+};
+
+static int name_generation(struct work *w)
+{
+	struct timespec now;
+	char stamp[32];
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	(void)strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%S", &tm);
+	return snprintf(w->generation, sizeof(w->generation), "%s.%s.%09ldZ", w->name,
+			stamp, now.tv_nsec) > NAME_MAX
+		   ? -ENAMETOOLONG
+		   : 0;
+}
+
+/* Bare: the empty file takes the name in one step, so that there is always a log. The old
+ * one gets its second name before. */
+static int rotate_linked(struct work *w)
+{
+	struct jsonl_replace r;
+	struct stat named;
+	int rc = jsonl_replace_begin(&r, &jsonl_io_system, w->dir_fd, w->name, w->fd);
+
+	if (rc < 0)
+		return rc;
+	rc = jsonl_replace_prepare(&r);
+	if (rc == 0 && fstatat(w->dir_fd, w->name, &named, AT_SYMLINK_NOFOLLOW) < 0)
+		rc = -errno;
+	if (rc == 0 && (named.st_ino != w->st.st_ino || named.st_dev != w->st.st_dev))
+		rc = -ESTALE;
+	if (rc == 0 && linkat(w->dir_fd, w->name, w->dir_fd, w->generation, 0) < 0)
+		rc = -errno;
+	if (rc < 0) {
+		jsonl_replace_abort(&r);
+		return rc;
+	}
+	rc = jsonl_replace_commit(&r, 0);
+	if (rc < 0 && !r.renamed)
+		(void)unlinkat(w->dir_fd, w->generation, 0);
+	return rc;
+}
+
+/* Makes the new file, unless a program was faster: then it is a log of that program's. */
+static int make_new(const struct work *w)
+{
+	cleanup_close int fd =
+	    openat(w->dir_fd, w->name,
+		   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	int rc = 0;
+
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	if ((w->st.st_uid != geteuid() || w->st.st_gid != getegid()) &&
+	    fchown(fd, w->st.st_uid, w->st.st_gid) < 0)
+		rc = -errno;
+	if (rc == 0 && fchmod(fd, w->st.st_mode & 07777) < 0)
+		rc = -errno;
+	/* Nobody but us may have opened it yet. */
+	if (rc < 0)
+		(void)unlinkat(w->dir_fd, w->name, 0);
+	return rc;
+}
+
+/* Inside a mount a log has one name only, and there for a moment none. */
+static int rotate_renamed(struct work *w)
+{
+	int rc;
+
+	if (renameat2(w->dir_fd, w->name, w->dir_fd, w->generation, RENAME_NOREPLACE) < 0)
+		return -errno;
+	rc = make_new(w);
+	if (rc < 0) {
+		(void)renameat2(w->dir_fd, w->generation, w->dir_fd, w->name,
+				RENAME_NOREPLACE);
+		return rc;
+	}
+	return fsync(w->dir_fd) < 0 ? -errno : 0;
+}
+
+static int rotate(struct work *w, bool inside)
+{
+	int rc = inside ? 0 : ctl_lock(w->fd);
+
+	if (rc == 0 && fstat(w->fd, &w->st) < 0)
+		rc = -errno;
+	if (rc == 0 && !S_ISREG(w->st.st_mode))
+		rc = -EINVAL;
+	if (rc < 0 || w->st.st_size == 0)
+		return rc;
+	rc = name_generation(w);
+	if (rc < 0)
+		return rc;
+	if (inside)
+		return rotate_renamed(w);
+	rc = rotate_linked(w);
+	/* A file system without hard links. */
+	return rc == -EPERM || rc == -EOPNOTSUPP ? rotate_renamed(w) : rc;
+}
+
+static const char *explain(int rc)
+{
+	switch (rc) {
+	case -EWOULDBLOCK:
+		return "another program holds its lock for five seconds now: rotate "
+		       "again "
+		       "when that has ended";
+	case -EINVAL:
+		return "not a regular file";
+	case -ESTALE:
+		return "was replaced by another program at this moment: rotate again";
+	case -EACCES:
+	case -EPERM:
+		return "permission denied: rotate as the owner of the file and of its "
+		       "directory, or as root";
+	default:
+		return jsonl_error_text(rc);
+	}
+}
+
+static int rotate_in(struct work *w, const char *path, bool inside, bool quiet)
+{
+	cleanup_free char *real = realpath(path, NULL);
+	char *slash;
+	int rc;
+
+	if (!real) {
+		ctl_error("%s: %s", path, jsonl_error_text(-errno));
+		return CTL_FAILURE;
+	}
+	slash = strrchr(real, '/');
+	*slash = '\0';
+	w->name = slash + 1;
+	w->dir_fd = open(slash == real ? "/" : real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_close int dir = w->dir_fd;
+	cleanup_close int fd =
+	    dir < 0
+		? -1
+		: openat(dir, w->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	w->fd = fd;
+	rc = fd < 0 ? -errno : rotate(w, inside);
+	if (rc < 0) {
+		ctl_error("%s: %s", path, explain(rc));
+		return CTL_FAILURE;
+	}
+	if (!quiet && w->st.st_size == 0) {
+		(void)ctl_print_name(stdout, path);
+		puts(": is empty: not rotated");
+	} else if (!quiet) {
+		(void)ctl_print_name(stdout, real);
+		putchar('/');
+		(void)ctl_print_name(stdout, w->generation);
+		putchar('\n');
+	}
+	return 0;
+}
+
+static bool has_a_stem(void *ctx, size_t stem)
+{
+	return stem > 0;
+}
+
+static int rotate_path(const char *path, bool quiet)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	struct ctl_place place;
+	struct work w = {.dir_fd = -1, .fd = -1};
+	int rc, code;
+
+	if (jsonl_generation_stems(name, strlen(name), has_a_stem, NULL)) {
+		ctl_error("%s: is a generation already: name the live file", path);
+		return CTL_FAILURE;
+	}
+	rc = ctl_place_find(path, &place);
+	if (rc < 0) {
+		ctl_error("%s: %s", path, jsonl_error_text(rc));
+		return CTL_FAILURE;
+	}
+	code = rotate_in(&w, path, place.inside, quiet);
+	ctl_place_free(&place);
+	return code;
+}
+
+static int rotate_run(int argc, char **argv)
+{
+	bool options = true, quiet = false;
+	int out = 1, code = 0;
+
+	for (int i = 1; i < argc; i++) {
+		if (!options || argv[i][0] != '-')
+			argv[out++] = argv[i];
+		else if (strcmp(argv[i], "--") == 0)
+			options = false;
+		else if (strcmp(argv[i], "--quiet") == 0 || strcmp(argv[i], "-q") == 0)
+			quiet = true;
+		else
+			return ctl_usage(&ctl_rotate, "unknown option %s", argv[i]);
+	}
+	if (out == 1)
+		return ctl_usage(&ctl_rotate, "a file is missing");
+	for (int i = 1; i < out; i++)
+		code |= rotate_path(argv[i], quiet);
+	return code;
+}
+
+const struct ctl_command ctl_rotate = {
+    .name = "rotate",
+    .run = rotate_run,
+    .synopsis = "[-q|--quiet] FILE...",
+    .summary = "give a log the name of a generation, and begin a new one",
+    .help =
+	"\n"
+	"FILE becomes FILE.YYYYMMDDTHHMMSS.NANOSECONDSZ (UTC), and an empty file with "
+	"its\n"
+	"mode and owner takes its place; the directory is synced. The new name is "
+	"printed.\n"
+	"Works on a mounted and on a bare vault. Bare, it waits for the file's lock, up "
+	"to\n"
+	"five seconds, and there is no moment without FILE. Programs that have the file\n"
+	"open go on with the generation until they open it again. An empty file is left\n"
+	"alone.\n"
+	"\n"
+	"  -q, --quiet  print nothing but errors\n"
+	"\n"
+	"Exit status: 0, 8 a file could not be rotated, 16 wrong usage.",
+};

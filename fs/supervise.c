@@ -1,0 +1,361 @@
+/* The parent that stays: it does nothing but wait, and when the daemon dies it starts
+ * another. It keeps what the next one cannot get again, since the path of the vault may
+ * lead into the dead mount by then: a descriptor of the source, and the options. */
+#include "start.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define SUPERVISE_NAME	    "jsonlfs-keeper"
+#define SUPERVISE_DEATHS    5 /* within so long; then it waits */
+#define SUPERVISE_WITHIN_MS INT64_C(60000)
+/* In a row that did not come to serve; then it gives up. After each: */
+#define SUPERVISE_ATTEMPTS 10
+#define SUPERVISE_RETRY_MS 200
+#define SUPERVISE_LOOK_MS  500 /* while it waits: is the dead mount still there? */
+
+#define SUPERVISE_BURIED 16
+
+/* What the daemon tells its parent, in memory that they share. */
+struct supervise_page {
+	_Atomic bool serving;
+	char device[32]; /* of the mount, before serving is set */
+	/* Of a mount that takes the place of a dead one: before it does. */
+	char next[32];
+	/* Dead mounts that lie below. */
+	char buried[SUPERVISE_BURIED][32];
+	_Atomic unsigned nburied;
+};
+
+static struct {
+	bool on;
+	int source;    /* O_PATH; -1 */
+	char path[32]; /* that leads to it */
+	char name[16]; /* of the daemon's process */
+	char dead[32]; /* device of the mount that is to be replaced, or "" */
+	struct supervise_page *page;
+	int64_t deaths[SUPERVISE_DEATHS]; /* the last ones, milliseconds; a ring */
+	unsigned count, failures;
+	int messages; /* what a daemon that did not come to serve said */
+	bool stopping;
+} supervise = {.source = -1, .messages = -1};
+
+/* ---- the daemon's side ---- */
+
+const char *fs_supervise_source(const struct fs_mount *m)
+{
+	return supervise.on ? supervise.path : m->source;
+}
+
+bool fs_supervise_again(void)
+{
+	return supervise.dead[0] != 0;
+}
+
+void fs_supervise_mounting(const char *device)
+{
+	(void)snprintf(supervise.page->next, sizeof(supervise.page->next), "%s", device);
+}
+
+bool fs_supervise_bury(void)
+{
+	struct supervise_page *p = supervise.page;
+
+	if (p->nburied == SUPERVISE_BURIED) {
+		p->nburied = 0;
+		return false;
+	}
+	memcpy(p->buried[p->nburied], supervise.dead, sizeof(supervise.dead));
+	p->nburied++;
+	return true;
+}
+
+void fs_supervise_serving(const char *device)
+{
+	if (!supervise.on)
+		return;
+	(void)snprintf(supervise.page->device, sizeof(supervise.page->device), "%s",
+		       device);
+	supervise.page->serving = true;
+	close(steal_fd(&supervise.source));
+	if (supervise.messages >= 0)
+		close(steal_fd(&supervise.messages));
+}
+
+/* ---- the parent's side ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static sigset_t signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	return set;
+}
+
+/* A state directory below the source is reached from it: by its path the next daemon
+ * would ask the dead mount. */
+static void state_from_source(struct fs_mount *m)
+{
+	char *state = m->config.state;
+	size_t n = strlen(m->source);
+
+	if (state && strncmp(state, m->source, n) == 0 && state[n] == '/' &&
+	    state[n + strspn(state + n, "/")]) {
+		n += strspn(state + n, "/");
+		memmove(state, state + n, strlen(state + n) + 1);
+	}
+}
+
+static int supervise_init(struct fs_mount *m)
+{
+	sigset_t set = signals();
+
+	supervise.page = mmap(NULL, sizeof(*supervise.page), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (supervise.page == MAP_FAILED)
+		return -errno;
+	supervise.source = open(m->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (supervise.source < 0)
+		return -errno;
+	(void)snprintf(supervise.path, sizeof(supervise.path), "/proc/self/fd/%d",
+		       supervise.source);
+	prctl(PR_GET_NAME, supervise.name);
+	state_from_source(m);
+	/* Ignored, as the caller may have left them, they would never come. */
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	pthread_sigmask(SIG_SETMASK, &set, NULL);
+	supervise.on = true;
+	return 0;
+}
+
+/* The first daemon has them now; whoever waits for their end must not wait for us. */
+static void let_go(int *report, int *lock)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd <= 2 && null >= 0; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	if (*report >= 0)
+		close(steal_fd(report));
+	if (*lock >= 0)
+		close(steal_fd(lock));
+	if (chdir("/"))
+		errno = 0; /* a directory that keeps its file system busy, no more */
+	prctl(PR_SET_NAME, SUPERVISE_NAME);
+}
+
+/* Waits until the daemon has ended, and hands signals on to it. Its wait status. */
+static int watch(pid_t pid)
+{
+	sigset_t set = signals();
+	int status = 0;
+
+	for (;;) {
+		int signal = sigwaitinfo(&set, NULL);
+
+		if (signal == SIGCHLD) {
+			if (waitpid(pid, &status, WNOHANG) == pid)
+				return status;
+		} else if (signal > 0) {
+			supervise.stopping = true;
+			kill(pid, signal);
+		}
+	}
+}
+
+/* Lets time pass. False: there is nothing left to wait for. */
+static bool pass(const struct fs_mount *m, int64_t until)
+{
+	sigset_t set = signals();
+
+	for (int64_t left = until - now_ms(); left > 0; left = until - now_ms()) {
+		int64_t step = left < SUPERVISE_LOOK_MS ? left : SUPERVISE_LOOK_MS;
+		const struct timespec wait = {.tv_sec = step / 1000,
+					      .tv_nsec = step % 1000 * 1000000};
+		int signal = sigtimedwait(&set, NULL, &wait);
+
+		if (signal > 0 && signal != SIGCHLD)
+			supervise.stopping = true;
+		if (supervise.stopping ||
+		    !fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
+			return false;
+	}
+	return true;
+}
+
+/* When the next daemon may start, now that one has died. */
+static int64_t pace(void)
+{
+	int64_t now = now_ms(), oldest;
+
+	supervise.deaths[supervise.count++ % SUPERVISE_DEATHS] = now;
+	oldest = supervise.deaths[supervise.count % SUPERVISE_DEATHS];
+	if (supervise.count >= SUPERVISE_DEATHS && now - oldest < SUPERVISE_WITHIN_MS)
+		return oldest + SUPERVISE_WITHIN_MS;
+	return supervise.failures ? now + SUPERVISE_RETRY_MS : now;
+}
+
+/* The first line that a daemon which failed to start has said. */
+static void last_words(char *buf, size_t size)
+{
+	ssize_t n =
+	    supervise.messages < 0 ? 0 : pread(supervise.messages, buf, size - 1, 0);
+
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+}
+
+static bool is_buried(const struct fs_mount *m)
+{
+	for (unsigned i = 0; i < supervise.page->nburied; i++) {
+		if (fs_mountpoint_is_dead(m->mountpoint, supervise.page->buried[i]))
+			return true;
+	}
+	return false;
+}
+
+/* The mount is gone: so is to be what lay below it. */
+static _Noreturn void leave(const struct fs_mount *m, int code)
+{
+	while (is_buried(m) && fs_mountpoint_clear(m->mountpoint) == 0)
+		continue;
+	_exit(code);
+}
+
+static _Noreturn void give_up(const struct fs_mount *m, int code, const char *reason)
+{
+	if (supervise.stopping && fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
+		fs_mountpoint_clear(m->mountpoint);
+	FS_LOG(LOG_ERR, (uid_t)-1, "supervision-ended",
+	       FS_STR("mountpoint", m->mountpoint), FS_STR("reason", reason));
+	/* What is dead stays: an error is better than the bare directory. */
+	if (fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
+		_exit(code);
+	leave(m, code);
+}
+
+/* The daemon ended before there was ever a mount: that is the command's failure. */
+static _Noreturn void pass_on(int status)
+{
+	if (WIFSIGNALED(status)) {
+		sigset_t none;
+
+		sigemptyset(&none);
+		pthread_sigmask(SIG_SETMASK, &none, NULL);
+		signal(WTERMSIG(status), SIG_DFL);
+		raise(WTERMSIG(status));
+	}
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : FS_EXIT_BUG);
+}
+
+/* A daemon has ended. Comes back when another is to be started. */
+static void ended(const struct fs_mount *m, int status)
+{
+	bool served = supervise.page->serving;
+	int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : FS_EXIT_SYSTEM;
+	char said[256];
+	int64_t next;
+
+	if (served)
+		memcpy(supervise.dead, supervise.page->device, sizeof(supervise.dead));
+	else if (!supervise.dead[0])
+		pass_on(status);
+	else if (fs_mountpoint_is_dead(m->mountpoint, supervise.page->next))
+		memcpy(supervise.dead, supervise.page->next, sizeof(supervise.dead));
+	/* In order: it has unmounted itself. */
+	if (served && !signal && !fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
+		leave(m, code);
+	supervise.failures = served ? 0 : supervise.failures + 1;
+	next = pace();
+	last_words(said, sizeof(said));
+	FS_LOG(LOG_ERR, (uid_t)-1, served ? "died" : "mount-failed",
+	       FS_STR("mountpoint", m->mountpoint), FS_INT("signal", signal),
+	       FS_INT("status", signal ? 0 : code), FS_INT("deaths", supervise.count),
+	       FS_STR("message", served ? "" : said),
+	       FS_INT("again_in_ms", next > now_ms() ? next - now_ms() : 0));
+	if (supervise.stopping)
+		give_up(m, code, "it died while it was ending");
+	if (supervise.failures >= SUPERVISE_ATTEMPTS)
+		give_up(m, FS_EXIT_MOUNT, "too many attempts to mount again have failed");
+	if (pass(m, next) && fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
+		return;
+	if (supervise.stopping)
+		give_up(m, FS_EXIT_OK, "signal");
+	give_up(m, signal ? FS_EXIT_SYSTEM : code,
+		"the dead mount is no longer there, or something else lies on it");
+}
+
+/* In a daemon that was started again: nobody waits for it, and what it says before it
+ * serves is kept for the log. */
+static int begin_again(int *report)
+{
+	prctl(PR_SET_NAME, supervise.name);
+	if (supervise.messages >= 0)
+		dup2(supervise.messages, STDERR_FILENO);
+	*report = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	return *report < 0 ? FS_EXIT_SYSTEM : 0;
+}
+
+static void prepare_messages(void)
+{
+	if (supervise.messages < 0)
+		supervise.messages = memfd_create("messages", MFD_CLOEXEC);
+	if (supervise.messages >= 0 && ftruncate(supervise.messages, 0) == 0)
+		(void)lseek(supervise.messages, 0, SEEK_SET);
+}
+
+int fs_supervise(struct fs_mount *m, int *report, int *lock)
+{
+	bool again = false;
+	int r = supervise_init(m);
+
+	if (r) {
+		fprintf(stderr, "jsonlfs: %s: %s\n", m->source, jsonl_error_text(r));
+		return FS_EXIT_SYSTEM;
+	}
+	for (;;) {
+		pid_t pid;
+
+		supervise.page->serving = false;
+		if (again)
+			prepare_messages();
+		pid = fork();
+		if (pid == 0) {
+			setsid(); /* what is sent to one's group spares the other */
+			return again ? begin_again(report) : 0;
+		}
+		if (pid < 0 && !again) {
+			fprintf(stderr, "jsonlfs: cannot start a process: %s\n",
+				jsonl_error_text(-errno));
+			return FS_EXIT_SYSTEM;
+		}
+		if (!again)
+			let_go(report, lock);
+		again = true;
+		ended(m, pid < 0 ? FS_EXIT_SYSTEM << 8 : watch(pid));
+	}
+}

@@ -1,0 +1,145 @@
+#include "replace.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+#define TEMP_TRIES 1000	 /* names that are tried: others are left by crashes */
+#define XATTR_MAX  65536 /* bytes: of a value, and of all names */
+#define MODE_BITS  07777
+#define ACL_ACCESS "system.posix_acl_access"
+
+int jsonl_replace_begin(struct jsonl_replace *r, const struct jsonl_io *io, int dir_fd,
+			const char *name, int old_fd)
+{
+	*r = (struct jsonl_replace){
+	    .io = io, .dir_fd = dir_fd, .old_fd = old_fd, .fd = -1};
+	if (strlen(name) > NAME_MAX)
+		return -ENAMETOOLONG;
+	(void)snprintf(r->name, sizeof(r->name), "%s", name);
+	for (int i = 0; i < TEMP_TRIES; i++) {
+		/* No such name matches *.jsonl, so nobody takes it for a log. */
+		(void)snprintf(r->temp, sizeof(r->temp), ".%.200s.jsonl-new-%d", name, i);
+		r->fd =
+		    io->openat(io, dir_fd, r->temp,
+			       O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+		if (r->fd != -EEXIST)
+			break;
+	}
+	return r->fd < 0 ? r->fd : 0;
+}
+
+int jsonl_replace_write(struct jsonl_replace *r, const void *data, size_t len)
+{
+	struct iovec iov = {.iov_base = (void *)data, .iov_len = len};
+	size_t written;
+
+	return jsonl_io_write_full(r->io, r->fd, &iov, 1, &written);
+}
+
+/* ---- what belongs to the old file ---- */
+
+/* One attribute, unless the new file has it already (a label that the kernel gives to
+ * every file). `value` and `own` are scratch of XATTR_MAX bytes. */
+static int copy_xattr(int from, int to, const char *name, char *value, char *own)
+{
+	ssize_t len = fgetxattr(from, name, value, XATTR_MAX);
+	ssize_t has;
+
+	if (len < 0)
+		return errno == ENODATA ? 0 : -errno;
+	has = fgetxattr(to, name, own, XATTR_MAX);
+	if (has == len && memcmp(own, value, (size_t)len) == 0)
+		return 0;
+	return fsetxattr(to, name, value, (size_t)len, 0) < 0 ? -errno : 0;
+}
+
+static int copy_xattrs(int from, int to)
+{
+	cleanup_free char *names = malloc(3UL * XATTR_MAX);
+	bool acl = false;
+	ssize_t len;
+	int rc = 0;
+
+	if (!names)
+		return -ENOMEM;
+	len = flistxattr(from, names, XATTR_MAX);
+	if (len < 0)
+		return errno == EOPNOTSUPP ? 0 : -errno;
+	for (const char *n = names; rc == 0 && n < names + len; n += strlen(n) + 1) {
+		acl = acl || strcmp(n, ACL_ACCESS) == 0;
+		rc = copy_xattr(from, to, n, names + XATTR_MAX, names + 2L * XATTR_MAX);
+	}
+	/* One that was inherited from the directory would stand in the mode's way. */
+	if (rc == 0 && !acl && fremovexattr(to, ACL_ACCESS) < 0 && errno != ENODATA &&
+	    errno != EOPNOTSUPP)
+		rc = -errno;
+	return rc;
+}
+
+/* Owner before mode and attributes, as a change of owner takes some of them away; times
+ * last, as everything else changes them. */
+static int take_over(const struct jsonl_replace *r)
+{
+	struct timespec times[2];
+	struct stat st, own;
+	int rc;
+
+	rc = r->io->fstat(r->io, r->old_fd, &st);
+	if (rc == 0)
+		rc = r->io->fstat(r->io, r->fd, &own);
+	if (rc < 0)
+		return rc;
+	if ((st.st_uid != own.st_uid || st.st_gid != own.st_gid) &&
+	    fchown(r->fd, st.st_uid, st.st_gid) < 0)
+		return -errno;
+	rc = copy_xattrs(r->old_fd, r->fd);
+	if (rc < 0)
+		return rc;
+	if (fchmod(r->fd, st.st_mode & MODE_BITS) < 0)
+		return -errno;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	return futimens(r->fd, times) < 0 ? -errno : 0;
+}
+
+int jsonl_replace_prepare(struct jsonl_replace *r)
+{
+	int rc = take_over(r);
+
+	return rc ? rc : r->io->fsync(r->io, r->fd);
+}
+
+int jsonl_replace_commit(struct jsonl_replace *r, unsigned flags)
+{
+	int rc = jsonl_replace_prepare(r), closed;
+
+	if (rc < 0) {
+		jsonl_replace_abort(r);
+		return rc;
+	}
+	/* An error of writing that nobody has told yet may come now. */
+	closed = r->io->close(r->io, steal_fd(&r->fd));
+	rc = closed
+		 ? closed
+		 : r->io->renameat(r->io, r->dir_fd, r->temp, r->dir_fd, r->name, flags);
+	if (rc < 0) {
+		(void)r->io->unlinkat(r->io, r->dir_fd, r->temp);
+		return rc;
+	}
+	r->renamed = true;
+	return r->io->fsync(r->io, r->dir_fd);
+}
+
+void jsonl_replace_abort(struct jsonl_replace *r)
+{
+	if (r->fd < 0)
+		return;
+	(void)r->io->close(r->io, steal_fd(&r->fd));
+	(void)r->io->unlinkat(r->io, r->dir_fd, r->temp);
+}

@@ -1,0 +1,83 @@
+# bash completion for jsonlfsctl(1). -*- shell-script -*-
+
+_jsonlfsctl_limits="--match= --exclude= --generations= --config="
+_jsonlfsctl_records="--maxdepth= --maxrecord= --pipebuf= --value= --oversize= --blank="
+
+_jsonlfsctl_options() {
+	case $1 in
+	append) echo "--sync= --text-as= --help" ;;
+	archive) echo "--json --state= --help" ;;
+	check) echo "--json --all --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	quarantine) echo "--json --state= --edited= --again --help" ;;
+	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
+	repair) echo "--apply --json --all --state= --quarantine_max= --help" \
+		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	rotate) echo "--quiet -q --help" ;;
+	status | writers) echo "--json --help" ;;
+	esac
+}
+
+# The words after = are words of their own when = is in COMP_WORDBREAKS, and are not when it
+# is not: both are answered.
+_jsonlfsctl_value() {
+	local option=$1 value=$2 values=''
+	case $option in
+	--sync) values="close write none" ;;
+	--value) values="any container object" ;;
+	--oversize) values="warn reject allow" ;;
+	--blank) values="drop keep" ;;
+	--state | --config | --edited)
+		mapfile -t COMPREPLY < <(compgen -f -- "$value")
+		return
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$values" -- "$value")
+}
+
+_jsonlfsctl() {
+	local word=${COMP_WORDS[COMP_CWORD]} before='' command='' actions='' i
+	((COMP_CWORD)) && before=${COMP_WORDS[COMP_CWORD - 1]}
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		[[ ${COMP_WORDS[i]} == -* ]] || {
+			command=${COMP_WORDS[i]}
+			break
+		}
+	done
+	COMPREPLY=()
+	if [[ -z $command ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "append archive check quarantine reap repair
+			rotate status writers help --help --version" -- "$word")
+		return
+	fi
+	if [[ $word == --*=* ]]; then
+		_jsonlfsctl_value "${word%%=*}" "${word#*=}"
+		return
+	elif [[ $word == = ]]; then
+		_jsonlfsctl_value "$before" ""
+		return
+	elif [[ $before == = ]]; then
+		_jsonlfsctl_value "${COMP_WORDS[COMP_CWORD - 2]}" "$word"
+		return
+	elif [[ $word == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$(_jsonlfsctl_options "$command")" -- "$word")
+		[[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace 2>/dev/null
+		return
+	fi
+	case $command in
+	archive) actions="list" ;;
+	quarantine) actions="list show restore drop" ;;
+	esac
+	if [[ -n $actions ]] && ((i + 1 == COMP_CWORD)); then
+		mapfile -t COMPREPLY < <(compgen -W "$actions" -- "$word")
+	elif [[ $command == quarantine ]] && ((COMP_CWORD >= i + 3)); then
+		# The names of entries, where they may be read.
+		mapfile -t COMPREPLY < <(compgen -W \
+			"$(ls "${COMP_WORDS[i + 2]}/.jsonlfs/quarantine" 2>/dev/null)" -- "$word")
+	else
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		compopt -o filenames 2>/dev/null
+	fi
+	return 0
+}
+
+complete -F _jsonlfsctl jsonlfsctl

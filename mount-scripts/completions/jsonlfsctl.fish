@@ -1,0 +1,55 @@
+# fish completion for jsonlfsctl(1).
+
+set -l commands append archive check quarantine reap repair rotate status writers help
+set -l first "not __fish_seen_subcommand_from $commands"
+
+complete -c jsonlfsctl -n "$first" -f
+complete -c jsonlfsctl -n "$first" -a append -d 'append records to a file'
+complete -c jsonlfsctl -n "$first" -a archive -d 'files that were removed or repaired'
+complete -c jsonlfsctl -n "$first" -a check -d 'tell what is damaged'
+complete -c jsonlfsctl -n "$first" -a quarantine -d 'what was set aside'
+complete -c jsonlfsctl -n "$first" -a reap -d 'delete rotated generations'
+complete -c jsonlfsctl -n "$first" -a repair -d 'take out what is no record'
+complete -c jsonlfsctl -n "$first" -a rotate -d 'begin a new log'
+complete -c jsonlfsctl -n "$first" -a status -d 'what a mount has done'
+complete -c jsonlfsctl -n "$first" -a writers -d 'which program appends to which file'
+complete -c jsonlfsctl -n "$first" -a help -d 'tell of a command'
+complete -c jsonlfsctl -n "$first" -l version -d 'print the version'
+complete -c jsonlfsctl -l help -d 'tell how it is used'
+
+function __jsonlfsctl_in
+    __fish_seen_subcommand_from $argv
+end
+
+complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l sync -x -a 'close write none'
+complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l text-as -x -d 'the lines are plain text'
+
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive check quarantine repair status writers' \
+    -l json -d 'one document'
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive quarantine repair' -l state -r \
+    -d 'state directory'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l all -d 'tell everything'
+complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l apply -d 'do it'
+complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l quarantine_max -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l match -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l exclude -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l generations -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l config -r
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l maxdepth -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l maxrecord -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l pipebuf -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l value -x \
+    -a 'any container object'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l oversize -x \
+    -a 'warn reject allow'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l blank -x -a 'drop keep'
+
+complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -a 'list show restore drop'
+complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -l edited -r
+complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -l again
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive' -a list
+
+complete -c jsonlfsctl -n '__jsonlfsctl_in reap' -l keep -x -d 'newest to keep'
+complete -c jsonlfsctl -n '__jsonlfsctl_in reap' -l older-than -x -d 'age, as 30d'
+complete -c jsonlfsctl -n '__jsonlfsctl_in reap' -s n -l dry-run -d 'only tell'
+complete -c jsonlfsctl -n '__jsonlfsctl_in rotate' -s q -l quiet -d 'print errors only'

@@ -1,0 +1,117 @@
+"""What an append takes in requests of the kernel, in system calls and in processor time of
+the daemon: figures that a busy machine does not change, or hardly, so that they show what a
+change of the code did where the times are noise."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from rig import median, table
+
+TITLE = "What an append takes"
+PATTERNS = [("open, write, close", "owc"), ("write", "w"), ("write, fsync", "wf")]
+WRITERS = (1, 16)
+
+
+def serves_fuse(pid):
+    try:
+        descriptors = os.scandir(f"/proc/{pid}/fd")
+        return any(os.readlink(fd.path) == "/dev/fuse" for fd in descriptors)
+    except OSError:
+        return False
+
+
+def daemon_pid(point):
+    """The process that serves this mount point, which is the last argument of its command;
+    a parent that only watches it has the same command, but not the device."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+        except OSError:
+            continue
+        if len(arguments) > 2 and arguments[-2] == os.fsencode(point) and serves_fuse(pid):
+            return int(pid)
+    raise RuntimeError(f"nobody serves {point}")
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def requests(bench, source, point, load):
+    """By opcode, from what the daemon says when it shows them."""
+    log = os.path.join(bench.scratch, "requests.log")
+    with open(log, "wb") as file:
+        with bench.jsonlfs(source, point, "-d", "-f", log=file) as mount:
+            done = bench.load("append", os.path.join(mount.path, "log"), *load,
+                              seconds=0.2)["written"]
+    counts = {}
+    with open(log, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            found = re.search(r"opcode: (\w+)", line)
+            if found and found[1] not in ("INIT", "STATFS", "DESTROY"):
+                counts[found[1]] = counts.get(found[1], 0) + 1
+    return {name: round(n / done, 2) for name, n in counts.items() if n / done >= 0.05}
+
+
+def system_calls(bench, mount, load):
+    """By name; None without strace."""
+    if not shutil.which("strace"):
+        return None
+    out = os.path.join(bench.scratch, "strace.out")
+    with subprocess.Popen(["strace", "-f", "-c", "-o", out, "-p", str(daemon_pid(mount.path))],
+                          stderr=subprocess.DEVNULL) as tracer:
+        time.sleep(0.5)
+        done = bench.load("append", os.path.join(mount.path, "log"), *load,
+                          seconds=0.5)["written"]
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(timeout=30)
+    counts = {}
+    with open(out, encoding="ascii", errors="replace") as file:
+        for line in file:
+            fields = line.split()
+            if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total":
+                counts[fields[-1]] = int(fields[3])
+    return {name: round(n / done, 2) for name, n in counts.items() if n / done >= 0.05}
+
+
+def cpu(bench, mount, load):
+    """Microseconds of the daemon for one append."""
+    pid = daemon_pid(mount.path)
+    values = []
+    for _ in range(bench.options.rounds):
+        before = cpu_seconds(pid)
+        done = bench.load("append", os.path.join(mount.path, "log"), *load)["written"]
+        values.append((cpu_seconds(pid) - before) / done * 1e6)
+    return median(values)
+
+
+def listed(counts):
+    if counts is None:
+        return "-"
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return f"{sum(counts.values()):.1f}: " + ", ".join(f"{k} {v:g}" for k, v in ordered)
+
+
+def run(bench):
+    source = bench.directory("counts")
+    os.makedirs(os.path.join(source, "log"))
+    point = bench.directory("mnt")
+    rows = []
+    for name, steps in PATTERNS:
+        for writers in WRITERS:
+            load = ["-m", steps, "-w", writers]
+            shown = requests(bench, source, point, load)
+            with bench.jsonlfs(source, point, *bench.options.arguments) as mount:
+                calls = system_calls(bench, mount, load)
+                used = cpu(bench, mount, load)
+            row = f"{name}; {writers} writer{'s' * (writers > 1)}"
+            bench.add(TITLE, row, requests=shown, system_calls=calls, cpu_us=used)
+            rows.append([row, listed(shown), listed(calls), f"{used:.0f} us"])
+    table(TITLE, ["", "requests", "system calls", "processor"], rows)

@@ -1,0 +1,266 @@
+"""What the crash tests on real mounts share: a daemon that can be killed and started again,
+strace that kills it or fails its calls, a client that logs what was acknowledged, and the
+check of what is left.
+
+The invariant: every record whose close or fsync returned 0 is in the backing file once and
+whole, in the order of its writer; every line is a valid record; a record whose write
+returned 0 is there, too, as long as only the daemon died.
+
+Environment: JSONLFS_BUILD, the build directory; JSONLFS_TEST_DIR, where the directories
+under test lie (a disk); JSONLFS_LONG=1 for the long run."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("JSONLFS_BUILD", REPO / "build")).resolve()
+LONG = bool(os.environ.get("JSONLFS_LONG"))
+PYTHON = sys.executable
+CLIENT = Path(__file__).resolve().parent / "mount_client.py"
+
+
+def wait_for(condition, what, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} did not come within {seconds} s"
+        time.sleep(0.005)
+    return value
+
+
+def is_mounted(path):
+    """Also when the daemon behind it is dead."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return any(line.split()[4] == str(path) for line in f)
+
+
+def unmount(path):
+    if is_mounted(path):
+        subprocess.run(["umount", "-l", str(path)], timeout=20, check=True)
+
+
+class Vault:
+    """A backing directory and a mount point, with or without a daemon."""
+
+    def __init__(self, where=None):
+        self.top = Path(tempfile.mkdtemp(prefix="crash-", dir=test_dir()))
+        self.src, self.mnt = Path(where or self.top / "src"), self.top / "mnt"
+        self.src.mkdir(exist_ok=True)
+        self.mnt.mkdir()
+        self.log = self.top / "log"
+        self.daemon = None
+
+    def start(self, *options):
+        argv = [BUILD / "fs" / "jsonlfs", "-f", "-s"]
+        argv += ["-o", ",".join(options)] if options else []
+        with open(self.log, "ab") as log:
+            self.daemon = subprocess.Popen(
+                [*map(str, argv), str(self.src), str(self.mnt)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+
+        def there():
+            assert self.daemon.poll() is None, self.log.read_text(errors="replace")
+            return is_mounted(self.mnt)
+
+        wait_for(there, "the mount")
+
+    def die(self):
+        """SIGKILL. The mount stays, so that programs get errors and not the bare directory
+        below it."""
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon.wait(10)
+            self.daemon = None
+
+    def kill(self):
+        """SIGKILL, and what is left of the mount is cleared away."""
+        self.die()
+        unmount(self.mnt)
+
+    def stop(self):
+        """An orderly end. The exit status."""
+        subprocess.run(["umount", str(self.mnt)], timeout=20, check=True)
+        status = self.daemon.wait(20)
+        self.daemon = None
+        return status
+
+    def file(self):
+        return self.src / "log.jsonl"
+
+    def saved(self):
+        """Everything that was set aside."""
+        names = sorted((self.src / ".jsonlfs" / "quarantine").glob("*"))
+        return b"".join(name.read_bytes() for name in names)
+
+    def remove(self):
+        self.kill()
+        shutil.rmtree(self.top, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def vault(where=None):
+    v = Vault(where)
+    try:
+        yield v
+    finally:
+        v.remove()
+
+
+def test_dir():
+    path = Path(os.environ.get("JSONLFS_TEST_DIR", "/var/tmp"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+test_dir.__test__ = False
+
+# ---- strace ----
+
+
+class Strace:
+    """Follows a running daemon; with `inject` it changes calls: "fsync:signal=KILL:when=2";
+    with `path` only calls on that file."""
+
+    def __init__(self, pid, calls, inject=None, out=None, path=None):
+        argv = ["strace", "-f", "-q", "-p", str(pid), "-e", f"trace={calls}"]
+        argv += ["-P", str(path)] if path else []
+        argv += ["-e", f"inject={inject}"] if inject else []
+        argv += ["-o", str(out or "/dev/null")]
+        self.proc = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        # It says nothing with -q: it is there when the kernel says so.
+        wait_for(lambda: traced(pid) or self.proc.poll() is not None, "strace")
+        assert self.proc.poll() is None, self.proc.stderr.read()
+
+    def end(self, harsh=False):
+        """harsh: the daemon may be dying. Asked to end then, strace and the kernel may wait
+        for each other for ever; killed, it lets go of all."""
+        self.proc.send_signal(signal.SIGKILL if harsh else signal.SIGTERM)
+        self.proc.wait(10)
+        self.proc.stderr.close()
+
+
+def traced(pid):
+    """All threads of the process."""
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status", encoding="utf-8") as f:
+                if "\nTracerPid:\t0\n" in f.read():
+                    return False
+    except FileNotFoundError:
+        return True
+    return True
+
+
+# ---- clients and what they were told ----
+
+
+def client(v, *steps, timeout=15):
+    """Runs mount_client.py; [(what, record or None, errno, when), ...]. A request that is never
+    answered is an error: the daemon is killed then, which ends the client, too."""
+    p = subprocess.Popen(
+        [PYTHON, str(CLIENT), str(v.mnt / "log.jsonl"), *steps],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    )
+    try:
+        out, _ = p.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        v.die()
+        out, _ = p.communicate(timeout=10)
+        raise AssertionError(f"no answer within {timeout} s; so far {out!r}") from None
+    return parse_answers(out)
+
+
+def parse_answers(text):
+    """What a client has logged; the last line may be cut."""
+    answers = []
+    for line in text.split(b"\n")[:-1]:
+        answers.append(tuple(json.loads(line)))
+    return answers
+
+
+class Ledger:
+    """Records by what is known of them. One writer's names grow: "w1-0001" < "w1-0002"."""
+
+    def __init__(self):
+        self.durable, self.written, self.refused = [], [], set()
+        self.tried = set()
+        self.recoveries = 0
+
+    def note(self, answers, until=None):
+        """until: the moment of a power cut. What a kernel says while its file system is
+        being shut down is worth nothing (fsync on ext4 may then return 0 without having
+        written, also without a mount of ours), and nobody sees it after a real cut."""
+        open_ones = []
+        for what, name, code, *when in answers:
+            if until is not None and when and when[0] >= until and what != "try":
+                continue
+            if what == "try":
+                self.tried.add(name)
+            elif what == "write" and code == 0:
+                open_ones.append(name)
+                self.written.append(name)
+            elif what == "part" and code == 0:
+                open_ones.append(name)
+            elif what in ("write", "part"):
+                self.refused.add(name)
+            elif what in ("close", "fsync"):
+                if code == 0:
+                    self.durable += open_ones
+                open_ones = []
+
+    def check(self, data, saved, power=False):
+        """None, or what is wrong with the content of the file."""
+        if data and not data.endswith(b"\n"):
+            return "the file does not end with a newline"
+        names = []
+        for line in data.split(b"\n")[:-1]:
+            try:
+                names.append(json.loads(line.decode())["id"])
+            except (ValueError, KeyError, TypeError) as e:
+                return f"a line is not a record: {line[:80]!r}: {e}"
+        twice = [n for n, count in Counter(names).items() if count > 1]
+        if twice:
+            return f"twice: {twice[:3]}"
+        there = set(names)
+        gone = [n for n in self.durable if n not in there]
+        if gone:
+            return f"durable and gone: {gone[:3]} ({len(gone)})"
+        if not power:
+            gone = [n for n in self.written
+                    if n not in there and f'"{n}"'.encode() not in saved]
+            if gone:
+                return f"written, gone and not set aside: {gone[:3]} ({len(gone)})"
+        unknown = [n for n in names if n not in self.tried]
+        if unknown:
+            return f"nobody wrote: {unknown[:3]}"
+        for writer in {n.split("-")[0] for n in names}:
+            own = [n for n in names if n.split("-")[0] == writer]
+            if own != sorted(own):
+                return f"the records of {writer} are not in order"
+        return None
+
+
+def recover(v, ledger, power=False):
+    """A new daemon: one more record must go in and be durable; then the file is judged."""
+    v.start()
+    ledger.recoveries += 1
+    answers = client(v, f"append:z{ledger.recoveries:05d}")
+    ledger.note(answers)
+    if not any(what == "close" and code == 0 for what, _, code, *_ in answers):
+        return f"nothing can be appended any more: {answers}"
+    status = v.stop()
+    if status:
+        return f"the daemon ended with {status}"
+    return ledger.check(v.file().read_bytes(), v.saved(), power)

@@ -1,0 +1,130 @@
+"""The daemon killed at every system call that it makes for a write path, and every such call
+failed: one worker, strace counts from the moment the mount stands. First a census without
+injection says which calls there are; then each (call, number) has a run of its own, and the
+number of runs must be that of the census."""
+
+import re
+import signal
+import subprocess
+from collections import Counter
+
+import pytest
+
+from mount_rig import LONG, Ledger, Strace, client, recover, vault
+
+# Calls that touch files; what the kernel's queue of requests needs is not among them.
+CALLS = (
+    "openat,openat2,open_by_handle_at,close,writev,pwritev,write,ftruncate,fallocate,"
+    "fdatasync,fsync,flock,lseek,pread64,fadvise64,unlinkat,renameat2,mkdirat"
+)
+BASE = b'{"id":"base","pad":""}\n'
+PATHS = {
+    "append": (BASE, ["append:a"]),
+    "new file": (None, ["append:a"]),
+    "several records": (BASE, ["many:a:3", "append:b"]),
+    "pieces and no newline": (BASE, ["pieces:a", "nonl:b"]),
+    "fsync": (BASE, ["fsync:a:2"]),
+    "torn tail": (BASE + b'{"id":"to', ["append:a"]),
+    "NULs at the end": (BASE + b"\0" * 37, ["append:a"]),
+    "newline missing": (BASE + b'{"id":"whole","pad":""}', ["append:a"]),
+}
+ERRORS = ["EIO", "ENOSPC", "EINTR"] + (["EDQUOT", "EFBIG", "EAGAIN"] if LONG else [])
+FAILED = "writev,ftruncate,fdatasync,fsync,flock,fallocate,pread64,lseek"
+
+
+def prepared(v, content):
+    ledger = Ledger()
+    if content is not None:
+        v.file().write_bytes(content)
+        ledger.durable.append("base")
+        ledger.tried |= {"base", "whole"}
+        if b"whole" in content:
+            ledger.durable.append("whole")
+    v.start()
+    return ledger
+
+
+def census(content, steps, tmp_path, calls=CALLS, governed=False):
+    """How often each call is made, in one run without injection; `governed`: on the file
+    itself alone."""
+    with vault() as v:
+        ledger = prepared(v, content)
+        trace = Strace(v.daemon.pid, calls, out=tmp_path / "trace",
+                       path=v.file() if governed else None)
+        ledger.note(client(v, *steps))
+        trace.end()
+        v.kill()
+        assert recover(v, ledger) is None
+    counts = Counter()
+    for line in (tmp_path / "trace").read_text(errors="replace").splitlines():
+        m = re.match(r"(?:\d+ +)?(\w+)\(", line)
+        if m:
+            counts[m.group(1)] += 1
+    assert counts["writev"] and counts["fdatasync"], counts
+    return counts
+
+
+def is_dead(daemon):
+    """Soon after the last answer: what it does behind that is part of the run."""
+    try:
+        return daemon.wait(0.1) == -signal.SIGKILL
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def injected(content, steps, inject, call, governed=False):
+    """One run. (what is wrong or None, whether the daemon died)."""
+    with vault() as v:
+        ledger = prepared(v, content)
+        trace = Strace(v.daemon.pid, call, inject, path=v.file() if governed else None)
+        ledger.note(client(v, *steps))
+        trace.end(harsh=True)
+        died = is_dead(v.daemon)
+        v.kill()
+        wrong = recover(v, ledger)
+        if wrong is None and content and not content.endswith(b"}\n"):
+            tail = content[len(BASE):]
+            if b"whole" not in tail and tail not in v.saved():
+                wrong = f"the torn tail was not saved: {v.saved()[-80:]!r}"
+        return wrong, died
+
+
+@pytest.mark.parametrize("path", PATHS if LONG else
+                         ["new file", "several records", "torn tail"])
+def test_killed_at_every_call(path, tmp_path):
+    content, steps = PATHS[path]
+    counts = census(content, steps, tmp_path)
+    violations, deaths = [], 0
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            wrong, died = injected(content, steps, f"{call}:signal=KILL:when={when}", call)
+            deaths += died
+            if wrong:
+                violations.append(f"{call} {when}: {wrong}")
+    runs = sum(counts.values())
+    print(f"\n{path}: {dict(counts)}; killed at {deaths} of {runs} calls, "
+          f"{len(violations)} violations")
+    assert not violations, "\n".join(violations)
+    # close() happens behind the last answer, too, where nobody looks at the daemon any more.
+    assert deaths >= runs - counts["close"], f"{deaths} deaths for {runs} calls"
+
+
+@pytest.mark.parametrize("path", PATHS if LONG else ["several records", "torn tail"])
+def test_failed_at_every_call(path, tmp_path):
+    content, steps = PATHS[path]
+    # On the file itself: a failed answer to the kernel would leave the caller waiting.
+    counts = census(content, steps, tmp_path, FAILED, governed=True)
+    violations, runs = [], 0
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            for error in ERRORS:
+                if not LONG and error == "EINTR" and call not in ("writev", "flock"):
+                    continue
+                # A call that is answered by strace is not made at all.
+                wrong, _ = injected(content, steps, f"{call}:error={error}:when={when}",
+                                    call, governed=True)
+                runs += 1
+                if wrong:
+                    violations.append(f"{call} {when} {error}: {wrong}")
+    print(f"\n{path}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
+    assert runs and not violations, "\n".join(violations)

@@ -1,0 +1,152 @@
+"""Power cuts on real file systems: a loop image is shut down (the ioctl drops what was not
+synced) while writers are at work, mounted again, and what close and fsync had acknowledged
+must be there. JSONLFS_CUTS: how many, for each file system."""
+
+import fcntl
+import os
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from mount_rig import CLIENT, LONG, PYTHON, Ledger, Vault, parse_answers, recover, test_dir
+
+SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
+LOGFLUSH, NOLOGFLUSH = 1, 2
+CUTS = int(os.environ.get("JSONLFS_CUTS", "5000" if LONG else "60"))
+MAKE = {
+    "ext4": ("64M", ["mkfs.ext4", "-q", "-F"]),
+    "xfs": ("320M", ["mkfs.xfs", "-q", "-f"]),
+}
+
+
+class Disk:
+    """A file system in an image, mounted by loop."""
+
+    def __init__(self, kind):
+        size, make = MAKE[kind]
+        self.top = Path(tempfile.mkdtemp(prefix="power-", dir=test_dir()))
+        self.image, self.at = self.top / "image", self.top / "disk"
+        self.at.mkdir()
+        subprocess.run(["truncate", "-s", size, self.image], check=True)
+        subprocess.run([*make, self.image], check=True, stdout=subprocess.DEVNULL)
+        self.mounted = False
+
+    def mount(self):
+        subprocess.run(["mount", "-o", "loop", self.image, self.at], check=True, timeout=30)
+        self.mounted = True
+
+    def unmount(self):
+        if self.mounted:
+            subprocess.run(["umount", self.at], check=True, timeout=30)
+        self.mounted = False
+
+    def sync(self):
+        fd = os.open(self.at, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def cut(self, how):
+        fd = os.open(self.at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", how))
+        finally:
+            os.close(fd)
+
+    def remove(self):
+        self.unmount()
+        shutil.rmtree(self.top, ignore_errors=True)
+
+
+def writers(v, cycle):
+    """Mixed ones: a record per open, several per write, fsync on one descriptor."""
+    steps = (
+        [f"loop:c{cycle:05d}a:2000"],
+        [f"loop:c{cycle:05d}b:2000"],
+        [f"many:c{cycle:05d}c{n}:5" for n in range(400)],
+        [f"fsync:c{cycle:05d}d:2000"],
+    )
+    return [
+        subprocess.Popen([PYTHON, CLIENT, v.mnt / "log.jsonl", *own],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        for own in steps
+    ]
+
+
+def one_cut(disk, ledger, cycle, rng, *options):
+    """What is wrong, or None."""
+    disk.mount()
+    v = Vault(disk.at / "src")
+    disk.sync()  # the vault itself is there already
+    try:
+        v.start(*options)
+        before = v.file().stat().st_size if v.file().exists() else 0
+        programs = writers(v, cycle)
+        deadline = time.monotonic() + 10
+        while (not v.file().exists() or v.file().stat().st_size == before) and (
+                time.monotonic() < deadline):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.08))
+        moment = time.monotonic()
+        disk.cut(rng.choice((LOGFLUSH, NOLOGFLUSH)))
+        time.sleep(0.01)
+        v.die()
+        for program in programs:
+            out, _ = program.communicate(timeout=20)
+            ledger.note(parse_answers(out), until=moment)
+        v.kill()
+        disk.unmount()
+        disk.mount()
+        return recover(v, ledger, power=True)
+    finally:
+        v.remove()
+        disk.unmount()
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_power_cuts(kind):
+    if not shutil.which(MAKE[kind][1][0]):
+        pytest.fail(f"{MAKE[kind][1][0]} is not installed")
+    rng = random.Random(4)
+    disk, ledger, violations = Disk(kind), Ledger(), []
+    try:
+        for cycle in range(CUTS):
+            if cycle % 20 == 0:
+                # A file of its own, so that reading it does not become the work.
+                ledger = Ledger()
+                disk.mount()
+                shutil.rmtree(disk.at / "src", ignore_errors=True)
+                disk.unmount()
+            wrong = one_cut(disk, ledger, cycle, rng)
+            if wrong:
+                violations.append(f"cut {cycle}: {wrong}")
+                break
+    finally:
+        disk.remove()
+    print(f"\n{kind}: {CUTS} power cuts, {len(violations)} violations; in the last file "
+          f"{len(ledger.durable)} durable of {len(ledger.tried)} records")
+    assert not violations, "\n".join(violations)
+
+
+def test_the_rig_sees_what_is_not_synced():
+    """The same with a daemon that says that it syncs nothing: records must be missed."""
+    disk, rng = Disk("ext4"), random.Random(5)
+    try:
+        wrong = None
+        for cycle in range(10):
+            wrong = one_cut(disk, Ledger(), cycle, rng, "sync=none")
+            if wrong and "durable and gone" in wrong:
+                break
+            disk.mount()
+            shutil.rmtree(disk.at / "src")
+            disk.unmount()
+        assert wrong and "durable and gone" in wrong, wrong
+    finally:
+        disk.remove()

@@ -1,0 +1,483 @@
+"""What one user can take of the daemon's memory: thousands of handles, half records, refused
+requests and unsynced bytes. Who takes too much gets an error; nobody else notices. And what
+the daemon inherits does not end it."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+from test_mounting import Vault
+from util import (
+    DAEMON,
+    ENV,
+    NOBODY,
+    PYTHON,
+    append,
+    as_user,
+    binary,
+    outcome,
+    processes,
+    records,
+    run,
+    sanitized,
+    wait_for,
+)
+
+GOOD = b'{"n":1}\n'
+MIB = 1 << 20
+
+
+def memory(m):
+    """Resident bytes of the daemon."""
+    with open(f"/proc/{m.proc.pid}/status", encoding="ascii") as f:
+        return next(int(x.split()[1]) * 1024 for x in f if x.startswith("VmRSS:"))
+
+
+def bounded(grown, limit):
+    """Freed memory that a sanitizer keeps aside tells nothing."""
+    assert grown < limit or sanitized(), f"{grown / MIB:.1f} MiB more"
+
+
+# Opens `count` handles, sends `size` bytes without a newline on each, says what it got, and
+# keeps all of them open until it is told to go.
+GREEDY = r"""
+import json, os, resource, sys
+top, files, count, size, what = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+got, fds = {}, []
+data = b'{"x":"' + b"y" * (size - 6)
+if what == "bad":
+    data = b"oops\n" + data
+elif what == "whole":
+    data += b'"}\n'
+def note(name, e):
+    key = f"{name} {0 if e is None else e.errno}"
+    got[key] = got.get(key, 0) + 1
+for n in range(count):
+    try:
+        fds.append(os.open(f"{top}/g{n % files}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666))
+        note("open", None)
+    except OSError as e:
+        note("open", e)
+        continue
+    try:
+        done = os.write(fds[-1], data)
+        note("write" if done == len(data) else "short", None)
+    except OSError as e:
+        note("write", e)
+print(json.dumps(got), flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@contextlib.contextmanager
+def greedy(m, uid, files, count, size, what="half", seconds=100):
+    p = subprocess.Popen(
+        [PYTHON, "-c", GREEDY, str(m.mnt), str(files), str(count), str(size), what],
+        env=ENV, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000)),
+        user=uid, group=uid, extra_groups=[],
+    )
+    try:
+        yield json.loads(p.stdout.readline())
+    finally:
+        p.stdin.close()
+        p.stdout.close()
+        try:
+            p.wait(seconds)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait(10)
+
+
+def others_do_not_notice(m, name="other.jsonl"):
+    """Another user's records, whole and in halves, large and small."""
+    def work():
+        append(m.p(name), GOOD)
+        fd = os.open(m.p(name), os.O_WRONLY | os.O_APPEND)
+        for piece in (b'{"n":', b"1", b"}\n", b'{"long":"' + b"z" * 3 * MIB, b'"}\n'):
+            assert os.write(fd, piece) == len(piece)
+        os.close(fd)
+
+    as_user(DAEMON, work)
+
+
+@pytest.mark.limit(240)
+def test_ten_thousand_handles_with_half_records(mount):
+    """64 MiB for all, a quarter for a user: 10,000 x 64 KiB would be 640 MiB."""
+    m = mount("pending_max=64M")
+    others_do_not_notice(m)
+    before = memory(m)
+    with greedy(m, NOBODY, files=10, count=10000, size=65536) as got:
+        after = memory(m)
+        print(got, f"{(after - before) / MIB:.1f} MiB more")
+        assert got["open 0"] == 10000
+        assert set(got) == {"open 0", "write 0", f"write {errno.ENOBUFS}"}, got
+        assert 200 < got["write 0"] <= 256
+        assert m.status()["pending_bytes"] <= 16 * MIB
+        # The share, 6 KiB for each handle, and the workers' own.
+        bounded(after - before, (16 + 60 + 40) * MIB)
+        others_do_not_notice(m)
+        assert m.log_lines("pending-full", f"uid={NOBODY}")
+        # So does whoever takes too much, with records that are whole.
+        as_user(NOBODY, lambda: append(m.p("g0.jsonl"), GOOD))
+    wait_for(lambda: m.status()["pending_bytes"] == 0, "all of it given back", 60)
+    assert len(records(m.b("other.jsonl"))) == 6
+    # Nothing of a user lasts: the next one has the whole share.
+    with greedy(m, NOBODY, files=1, count=200, size=65536) as got:
+        assert got == {"open 0": 200, "write 0": 200}
+
+
+@pytest.mark.limit(240)
+def test_refused_requests_that_are_remembered_count_too(mount):
+    m = mount("pending_max=64M", "quarantine_max=64M")
+    others_do_not_notice(m)
+    before = memory(m)
+    with greedy(m, NOBODY, files=4, count=2000, size=65536, what="bad") as got:
+        after = memory(m)
+        print(got, f"{(after - before) / MIB:.1f} MiB more")
+        # Refused for what they are, remembered or not.
+        assert got == {"open 0": 2000, f"write {errno.EBADMSG}": 2000}
+        assert m.status()["pending_bytes"] <= 16 * MIB
+        bounded(after - before, (16 + 12 + 40) * MIB)
+        others_do_not_notice(m)
+    wait_for(lambda: m.status()["pending_bytes"] == 0, "all of it given back", 60)
+
+
+@pytest.mark.limit(240)
+def test_a_request_that_is_too_much_leaves_no_memory_behind(mount):
+    """Each handle asks for 900 KiB, and is refused: what was made ready goes, too."""
+    m = mount("pending_max=16M", "maxrecord=1M")
+    others = memory(m)
+    with greedy(m, NOBODY, files=1, count=1000, size=900 * 1024) as got:
+        print(got, f"{(memory(m) - others) / MIB:.1f} MiB more")
+        assert got["write 0"] <= 4 and got[f"write {errno.ENOBUFS}"] >= 990
+        bounded(memory(m) - others, (4 + 6 + 40) * MIB)
+        # What is whole takes no memory that lasts, and goes on.
+        as_user(NOBODY, lambda: append(m.p("g0.jsonl"), GOOD))
+
+
+@pytest.mark.limit(240)
+def test_unsynced_bytes_of_many_files_are_bounded(mount):
+    """Whole records on 1,500 files that nobody closes: 300 MiB that could be kept until a
+    sync; a sync that nobody asked for comes instead."""
+    m = mount()
+    before = memory(m)
+    with greedy(m, NOBODY, files=1500, count=1500, size=200 * 1024, what="whole") as got:
+        print(got, f"{(memory(m) - before) / MIB:.1f} MiB more")
+        assert got == {"open 0": 1500, "write 0": 1500}
+        bounded(memory(m) - before, (64 + 64) * MIB)
+        others_do_not_notice(m)
+
+
+def test_many_processes_that_share_a_handle(m):
+    """Each leaves half a record: more slots than a handle has for nothing."""
+    before = memory(m)
+    fd = os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for _ in range(300):
+        pid = os.fork()
+        if pid == 0:
+            code = outcome(lambda: os.write(fd, b'{"half":"' + b"x" * 100))
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    bounded(memory(m) - before, 20 * MIB)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    wait_for(lambda: m.status()["pending_bytes"] == 0, "all of it given back")
+
+
+def test_a_single_record_may_take_the_whole_share(mount):
+    """A share is never less than one record."""
+    m = mount("pending_max=1M", "maxrecord=1M")
+
+    def work():
+        fd = os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        left = MIB - 10
+        os.write(fd, b'{"x":"')
+        while left:
+            left -= os.write(fd, b"y" * min(left, 70000))
+        os.write(fd, b'"}\n')
+        os.close(fd)
+
+    as_user(NOBODY, work)
+    assert len(records(m.b("a.jsonl"))) == 1
+
+
+def test_roots_programs_have_no_share_but_the_mounts_bound(mount):
+    m = mount("pending_max=1M", "maxrecord=64K")
+    fds, code = [], 0
+    while not code:
+        fds.append(os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+        code = outcome(lambda: os.write(fds[-1], b'"' + b"x" * 32000))  # noqa: B023
+    assert code == errno.ENOBUFS
+    # 1 MiB in pieces of 32 KiB: well above a quarter of it.
+    assert 20 < len(fds) < 34
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    wait_for(lambda: m.status()["pending_bytes"] == 0, "all of it given back")
+
+
+@pytest.mark.limit(240)
+@pytest.mark.parametrize("files", [1, 100000])
+def test_open_handles_and_files_are_bounded(mount, files):
+    """A user who opens thousands of files leaves memory and descriptors for the others."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limit[1]))
+    try:
+        m = mount()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    with open(f"/proc/{m.proc.pid}/limits", encoding="ascii") as f:
+        soft = next(int(x[26:].split()[0]) for x in f if x.startswith("Max open files"))
+    allowed = 16384 if files == 1 else soft // 8
+
+    def work():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        wanted = min(hard, allowed + 200)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        fds = []
+        try:
+            while len(fds) < wanted - 50:
+                name = m.p(f"a{len(fds) % files}.jsonl")
+                fds.append(os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666))
+        except OSError as e:
+            return len(fds), e.errno
+        return len(fds), 0
+
+    count, code = as_user(NOBODY, work, timeout=50)
+    if code:
+        assert (count, code) == (allowed, errno.ENOMEM)
+        m.expect_log("handles-full" if files == 1 else "files-full", f"uid={NOBODY}")
+    else:
+        assert count < allowed  # the machine's own limit is below ours
+    others_do_not_notice(m)
+
+
+# ---- what is inherited ----
+
+
+def hostile():
+    """Everything that a caller can leave behind that could hurt a daemon."""
+    os.umask(0o777)
+    for name, soft in ((resource.RLIMIT_NOFILE, 24), (resource.RLIMIT_FSIZE, 50)):
+        resource.setrlimit(name, (soft, resource.getrlimit(name)[1]))
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+    os.closerange(0, 3)
+
+
+@pytest.fixture
+def vault(workdir):
+    v = Vault(workdir / "vault")
+    yield v
+    for pid in sum(processes(v.path), []):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    run("umount", "-l", v.path)
+
+
+def start(v, prepare=None, env=None, letters=(), **kw):
+    subprocess.run([binary("jsonlfs"), *letters, str(v.path), str(v.path)],
+                   preexec_fn=prepare, env=ENV | (env or {}), timeout=30, check=True, **kw)
+
+
+def both(v):
+    def found():
+        parents, daemons = processes(v.path)
+        assert len(parents) == len(daemons) == 1
+        return parents[0], daemons[0]
+
+    return wait_for(found, "a parent and a daemon", 30)
+
+
+def works(v, n):
+    before = os.umask(0o022)
+    try:
+        append(v.log(f"w{n}.jsonl"), GOOD * 100)
+    finally:
+        os.umask(before)
+    assert outcome(lambda: append(v.log(f"w{n}.jsonl"), b"oops\n")) == errno.EBADMSG
+    assert records(v.log(f"w{n}.jsonl")) == [{"n": 1}] * 100
+    assert v.log(f"w{n}.jsonl").stat().st_mode & 0o777 == 0o644
+    for k in range(60):  # more files than the caller's limit of descriptors
+        append(v.log(f"many{n}-{k}.jsonl"), GOOD)
+
+
+def test_a_hostile_caller_hurts_neither_daemon_nor_parent_nor_the_next_daemon(vault):
+    """Limits, mask, signals, closed descriptors: also for a daemon that is started again."""
+    start(vault, hostile)
+    works(vault, 0)
+    parent, daemon = both(vault)
+    os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: both(vault)[1] != daemon, "another daemon", 30)
+    wait_for(lambda: outcome(lambda: os.stat(vault.path / ".jsonlfs/status.json")) == 0,
+             "the mount", 30)
+    assert both(vault)[0] == parent
+    works(vault, 1)
+    for pid in both(vault):
+        for fd in range(3):
+            assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"
+    os.kill(parent, signal.SIGTERM)
+    wait_for(lambda: not sum(processes(vault.path), []), "the end of both", 30)
+    assert not os.path.ismount(vault.path)
+
+
+def test_a_low_hard_limit_of_descriptors(vault):
+    """Who may not raise it, as an ordinary user may not, works within it."""
+    os.chown(vault.path, NOBODY, NOBODY)
+
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+    mode = os.stat("/dev/fuse").st_mode & 0o777
+    os.chmod("/dev/fuse", 0o666)
+    try:
+        start(vault, prepare, user=NOBODY, group=NOBODY, extra_groups=[])
+    finally:
+        if mode != 0o666 and "PYTEST_XDIST_WORKER" not in os.environ:
+            os.chmod("/dev/fuse", mode)
+
+    def work():
+        for n in range(300):
+            append(vault.log(f"f{n}.jsonl"), GOOD)
+        return len([x for x in os.listdir(vault.path) if x.endswith(".jsonl")])
+
+    assert as_user(NOBODY, work, timeout=50) == 300
+    held, code = as_user(NOBODY, lambda: exhaust(vault))
+    assert held > 20 and code in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+    # When they are closed all is as before.
+    assert as_user(NOBODY, work, timeout=50) == 300
+    run("fusermount3", "-u", vault.path, uid=NOBODY, check=0)
+
+
+def exhaust(v):
+    fds = []
+    try:
+        for n in range(300):
+            fds.append(os.open(v.log(f"f{n}.jsonl"), os.O_WRONLY | os.O_APPEND))
+    except OSError as e:
+        return len(fds), e.errno
+    return len(fds), 0
+
+
+def test_standard_error_that_nobody_reads_holds_nobody_up(vault):
+    """-f with a full pipe behind it: lines are left out, records are not."""
+    r, w = os.pipe()
+    p = subprocess.Popen([binary("jsonlfs"), "-f", str(vault.path), str(vault.path)],
+                         env=ENV, stdin=subprocess.DEVNULL, stdout=w, stderr=w)
+    os.close(w)
+    try:
+        wait_for(lambda: os.path.ismount(vault.path), "the mount", 30)
+        began = time.monotonic()
+        for n in range(400):
+            assert outcome(lambda: append(vault.log("a.jsonl"), b"x" * n + b"\n")) in (  # noqa: B023
+                errno.EBADMSG, 0)
+            append(vault.log("a.jsonl"), GOOD)
+        assert time.monotonic() - began < 40
+        # The reader goes: no SIGPIPE either.
+        os.close(r)
+        r = -1
+        assert outcome(lambda: append(vault.log("a.jsonl"), b"oops\n")) == errno.EBADMSG
+        append(vault.log("a.jsonl"), GOOD)
+        assert p.poll() is None
+    finally:
+        run("umount", vault.path)
+        if r >= 0:
+            os.close(r)
+    assert p.wait(30) == 0
+    assert len(records(vault.log("a.jsonl"))) == 401
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+/* A wall clock that jumps a year forward or back at every look; the others are right. */
+static void jump(time_t *t)
+{
+	static _Atomic unsigned looks;
+
+	*t += (looks++ % 2 ? -1 : 1) * 365 * 86400L;
+}
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	static int (*real)(clockid_t, struct timespec *);
+	int r;
+
+	if (!real)
+		real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+	r = real(id, ts);
+	if (!r && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+		jump(&ts->tv_sec);
+	return r;
+}
+time_t time(time_t *t)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	if (t)
+		*t = ts.tv_sec;
+	return ts.tv_sec;
+}
+int gettimeofday(struct timeval *tv, void *zone)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	*tv = (struct timeval){ts.tv_sec, ts.tv_nsec / 1000};
+	return 0;
+}
+"""
+
+
+def test_a_clock_that_jumps(base, mount):
+    """The wall clock names things and is printed; no wait and no bound goes by it."""
+    env = {}
+    if not sanitized():  # whose own library must be the first
+        (base / "clock.c").write_text(CLOCK)
+        run("cc", "-shared", "-fPIC", "-O1", "-o", base / "clock.so", base / "clock.c", check=0)
+        env = {"LD_PRELOAD": str(base / "clock.so")}
+    m = mount("locktimeout=0.5", env=env)
+    for n in range(20):
+        append(m.p("a.jsonl"), GOOD)
+        assert outcome(lambda: append(m.p("a.jsonl"), b"bad %d\n" % n)) == errno.EBADMSG  # noqa: B023
+    assert len(m.wait_quarantine(20)) == 20  # under names that do not collide
+    # A wait for a lock ends in time, neither at once nor never.
+    with open(m.b("a.jsonl"), "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        began = time.monotonic()
+        assert outcome(lambda: append(m.p("a.jsonl"), GOOD)) == errno.EAGAIN
+        assert 0.3 < time.monotonic() - began < 20
+    append(m.p("a.jsonl"), GOOD)
+    # A torn tail rests for two seconds by a clock that can be trusted, or is repaired at once.
+    with open(m.b("b.jsonl"), "wb") as f:
+        f.write(GOOD + b'{"torn')
+    began = time.monotonic()
+    while outcome(lambda: append(m.p("b.jsonl"), GOOD)):
+        assert time.monotonic() - began < 20
+        time.sleep(0.1)
+    assert records(m.b("b.jsonl")) == [{"n": 1}] * 2
+    # Nor does a drain wait for a year.
+    began = time.monotonic()
+    fd = os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b'{"half')
+    m.proc.terminate()
+    assert m.proc.wait(30) == 0
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    assert len(records(m.source / "a.jsonl")) == 21

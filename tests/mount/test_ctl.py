@@ -1,0 +1,523 @@
+"""jsonlfsctl append, quarantine, archive, rotate and reap, on bare vaults and on mounts."""
+
+import fcntl
+import os
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from util import BAD, NOBODY, PYTHON, append, binary, parse, records, refused, run, running, wait_for
+
+GOOD = b'{"a":1}\n'
+OK, LEFT, FAILED, USAGE = 0, 4, 8, 16
+STAMP = r"\d{8}T\d{6}\.\d{9}Z"
+
+
+def ctl(*argv, code=OK, **kw):
+    p = run(binary("jsonlfsctl"), *argv, **kw)
+    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
+    return p
+
+
+@pytest.fixture(params=["bare", "mounted"])
+def place(request, workdir):
+    """A directory, bare or in a mount."""
+    if request.param == "bare":
+        return workdir
+    return request.getfixturevalue("mount")().mnt
+
+
+# ---- append ----
+
+
+def test_append(place):
+    x = place / "x.jsonl"
+    p = ctl("append", x, stdin=GOOD + b"\n [1]\r\n  \n\"last\"")
+    assert p.stdout == p.stderr == b""
+    assert x.read_bytes() == GOOD + b" [1]\r\n\"last\"\n"
+    for sync in ("close", "write", "none"):
+        ctl("append", f"--sync={sync}", x, stdin=GOOD)
+    ctl("append", "x.jsonl", stdin=b"12", cwd=place)
+    assert x.read_bytes() == GOOD + b" [1]\r\n\"last\"\n" + GOOD * 3 + b"12\n"
+    ctl("append", x, stdin=b"")
+
+
+def test_append_leaves_out_what_is_no_record(place):
+    x = place / "x.jsonl"
+    p = ctl("append", x, code=LEFT,
+            stdin=GOOD + b"{'a':1}\n" + GOOD + b"{}{}\n\"\xff\"\n[1,\n" + GOOD)
+    assert x.read_bytes() == GOOD * 3
+    lines = p.stderr.decode().splitlines()
+    assert [re.match(r"jsonlfsctl: line (\d): byte (\d): ", line).groups() for line in lines] \
+        == [("2", "1"), ("4", "2"), ("5", "1"), ("6", "3")]
+    p = ctl("append", x, code=LEFT, stdin=b'"' + b"x" * (17 << 20) + b'"\n' + GOOD)
+    assert p.stderr.startswith(b"jsonlfsctl: line 1: ") and p.stderr.count(b"\n") == 1
+    assert x.read_bytes() == GOOD * 4
+
+
+def test_append_takes_long_records_whole(place):
+    record = b'"' + b"x" * (5 << 20) + b'"\n'
+    ctl("append", place / "x.jsonl", stdin=record + GOOD)
+    assert (place / "x.jsonl").read_bytes() == record + GOOD
+
+
+def test_append_plain_text(place):
+    x = place / "x.jsonl"
+    text = 'say "hi"\\\n\n\ttab \x01\x7f\x0b é 𝄞 \u2028\r\nno newline'.encode()
+    ctl("append", "--text-as=the \"line\"", x, stdin=text)
+    assert records(x) == [{'the "line"': line} for line in
+                          ['say "hi"\\', "", "\ttab \x01\x7f\x0b é 𝄞 \u2028\r", "no newline"]]
+    p = ctl("append", "--text-as", "t", x, stdin=b"a\xffb\xc3\n\0\n")
+    assert b"line 1: 2 bytes that are not UTF-8" in p.stderr
+    assert records(x)[4:] == [{"t": "a\ufffdb\ufffd"}, {"t": "\0"}]
+
+
+def test_append_comes_as_it_is_written(place):
+    """A pipe that stays open: what has come is in the file."""
+    x = place / "x.jsonl"
+    with running(binary("jsonlfsctl"), "append", x, stdin=subprocess.PIPE) as p:
+        p.stdin.write(GOOD + b'{"half')
+        p.stdin.flush()
+        wait_for(lambda: x.read_bytes() == GOOD)
+        p.stdin.write(b'":1}\n')
+        p.stdin.close()
+        assert p.wait(10) == 0
+    assert x.read_bytes() == GOOD + b'{"half":1}\n'
+
+
+def test_many_appenders(place):
+    x = place / "x.jsonl"
+
+    def one(n):
+        ctl("append", x, stdin=b"".join(b'{"n":%d,"k":%d,"p":"%s"}\n' % (n, k, b"x" * 6000)
+                                        for k in range(100)))
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    got = [(r["n"], r["k"]) for r in records(x)]
+    assert len(got) == 400
+    for n in range(4):
+        assert [k for m, k in got if m == n] == list(range(100))
+
+
+def test_append_joins_the_lock(workdir):
+    x = workdir / "x.jsonl"
+    x.write_bytes(GOOD)
+    with open(x, "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        p = subprocess.Popen([binary("jsonlfsctl"), "append", x], stdin=subprocess.PIPE)
+        p.stdin.write(GOOD)
+        p.stdin.close()
+        time.sleep(0.3)
+        assert p.poll() is None and x.read_bytes() == GOOD
+        fcntl.flock(f, fcntl.LOCK_UN)
+        assert p.wait(10) == 0
+    assert x.read_bytes() == GOOD * 2
+
+
+def test_append_to_a_full_disk(workdir):
+    d = workdir / "small"
+    d.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=64K", "none", d, check=0)
+    try:
+        big = b'"' + b"x" * 30000 + b'"\n'
+        p = ctl("append", d / "x.jsonl", stdin=big * 4, code=FAILED)
+        assert b": line 3: " in p.stderr and b"nor is what follows" in p.stderr
+        assert (d / "x.jsonl").read_bytes() == big * 2
+    finally:
+        run("umount", "-l", d, check=0)
+
+
+def test_append_refusals(workdir, mount):
+    assert b"one file" in ctl("append", "a", "b", code=USAGE).stderr
+    for argv in ([], ["--sync=often", "x"], ["--what", "x"], ["--text-as"]):
+        assert b"--help" in ctl("append", *argv, code=USAGE).stderr
+    p = ctl("append", workdir / "none" / "x.jsonl", code=FAILED, stdin=GOOD)
+    assert b"No such file or directory" in p.stderr
+    assert b"regular" in ctl("append", "/dev/null", code=FAILED, stdin=GOOD).stderr
+    (workdir / "b.jsonl").write_bytes(b"a\nb\nc")
+    p = ctl("append", workdir / "b.jsonl", code=FAILED, stdin=GOOD)
+    assert b"jsonlfsctl repair" in p.stderr
+    # What the mount wants besides.
+    m = mount("value=object")
+    p = ctl("append", m.p("x.jsonl"), stdin=GOOD + b"[1]\n" + GOOD, code=LEFT)
+    assert b"line 2: the mount refuses this record" in p.stderr
+    assert m.both("x.jsonl") == GOOD * 2
+
+
+# ---- quarantine ----
+
+
+def refuse(m, name, data):
+    fd = os.open(m.p(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with refused(BAD):
+        os.write(fd, data)
+    os.close(fd)
+
+
+def listed(path, *argv, **kw):
+    return parse(ctl("quarantine", "list", "--json", *argv, path, **kw).stdout)["quarantine"]
+
+
+def test_quarantine_of_a_mount(m):
+    assert ctl("quarantine", "list", m.mnt).stdout == b"0 entries, 0 B\n"
+    refuse(m, "x.jsonl", b"bad\n")
+    m.p("sub").mkdir()
+    refuse(m, "sub/y.jsonl", GOOD + b"{'b':1}\n")
+    # That there was no index is remembered by the kernel for a second.
+    wait_for(lambda: all("path" in e for e in listed(m.mnt)))
+    for path in (m.mnt, m.p("sub"), m.source):
+        x, y = listed(path)
+        assert [x["path"], y["path"]] == ["x.jsonl", "sub/y.jsonl"]
+        assert [x["bytes"], y["bytes"]] == [4, 16] and x["event"] == "refused"
+        assert x["reason"] == "bad-literal" and "python3" in x["program"]
+    text = ctl("quarantine", "list", m.mnt).stdout.decode()
+    assert "sub/y.jsonl" in text and text.endswith("2 entries, 20 B\n")
+    p = ctl("quarantine", "show", m.mnt, y["file"])
+    assert p.stdout == GOOD + b"{'b':1}\n" and p.stderr == b""
+    # Back again: not as it is, but when it has been mended.
+    p = ctl("quarantine", "restore", m.mnt, y["file"], code=LEFT)
+    assert b"line 2: byte 1: " in p.stderr and b"--edited" in p.stderr
+    assert m.both("sub/y.jsonl") == b""
+    p = ctl("quarantine", "restore", m.mnt, y["file"], "--edited=-", stdin=b'{"b":1}\n')
+    assert b"1 of 1 records" in p.stdout
+    assert m.both("sub/y.jsonl") == b'{"b":1}\n'
+    # Nothing is dropped through the mount.
+    p = ctl("quarantine", "drop", m.mnt, y["file"], code=FAILED)
+    assert f"umount {m.mnt}".encode() in p.stderr and len(listed(m.mnt)) == 2
+
+
+def test_quarantine_of_a_bare_vault(mount, workdir):
+    m = mount(self_mount=False)
+    refuse(m, "x.jsonl", b"bad\n")
+    refuse(m, "x.jsonl", b"worse\n")
+    m.umount()
+    x, y = listed(m.source)
+    edited = workdir / "edited"
+    edited.write_bytes(b'{"mended":1}\n\n{"mended":2}')
+    ctl("quarantine", "restore", m.source, x["file"], "--edited", edited)
+    assert m.b("x.jsonl").read_bytes() == b'{"mended":1}\n{"mended":2}\n'
+    # It is remembered, so that nobody does it twice without a thought.
+    assert "restored" in listed(m.source)[0] and "restored" not in listed(m.source)[1]
+    p = ctl("quarantine", "restore", m.source, x["file"], f"--edited={edited}", code=FAILED)
+    assert b"--again" in p.stderr
+    ctl("quarantine", "restore", "--again", m.source, x["file"], f"--edited={edited}")
+    assert len(records(m.b("x.jsonl"))) == 4
+    ctl("quarantine", "drop", m.source, x["file"])
+    assert [e["file"] for e in listed(m.source)] == [y["file"]]
+    for name in (x["file"], "../status.json", ".", ""):
+        ctl("quarantine", "drop", m.source, name, code=FAILED)
+        ctl("quarantine", "show", m.source, name, code=FAILED)
+    assert b"list tells the names" in ctl("quarantine", "show", m.source, "no", code=FAILED).stderr
+    # The mount goes on with the index as it is now.
+    m.start()
+    assert m.status()["quarantine"]["entries"] == 1
+    refuse(m, "x.jsonl", b"worst\n")
+    assert len(listed(m.mnt)) == 2
+
+
+def test_a_quarantine_elsewhere(mount, workdir):
+    state = workdir / "state"
+    m = mount(f"state={state}", self_mount=False)
+    m.state_dir = str(state)
+    refuse(m, "x.jsonl", b"bad\n")
+    name = listed(m.mnt)[0]["file"]
+    assert b"--state" in ctl("quarantine", "list", m.source, code=FAILED).stderr
+    assert listed(m.source, f"--state={state}")[0]["file"] == name
+    ctl("quarantine", "restore", "--state", state, m.source, name, "--edited=-", stdin=GOOD)
+    assert m.both("x.jsonl") == GOOD
+    ctl("quarantine", "drop", "--state", state, m.source, name)
+    assert listed(m.mnt) == []
+
+
+def test_a_file_without_a_line_in_the_index(workdir):
+    q = workdir / ".jsonlfs/quarantine"
+    q.mkdir(parents=True)
+    (q / "20260101T000000Z.000000000-x.jsonl").write_bytes(GOOD)
+    (workdir / ".jsonlfs/quarantine.jsonl").write_bytes(b'half a li')
+    assert listed(workdir) == [{"file": "20260101T000000Z.000000000-x.jsonl", "bytes": 8}]
+    p = ctl("quarantine", "restore", workdir, "20260101T000000Z.000000000-x.jsonl", code=FAILED)
+    assert b"jsonlfsctl append" in p.stderr
+    # Nor does an index lead out of the vault.
+    for path in ("../x.jsonl", "/tmp/x.jsonl", "a/../../x.jsonl", ""):
+        (workdir / ".jsonlfs/quarantine.jsonl").write_bytes(
+            b'{"event":"refused","file":"20260101T000000Z.000000000-x.jsonl","path":"%s"}\n'
+            % path.encode())
+        ctl("quarantine", "restore", workdir, "20260101T000000Z.000000000-x.jsonl", code=FAILED)
+    assert not (workdir.parent / "x.jsonl").exists()
+
+
+def test_the_quarantine_is_not_for_everybody(m):
+    refuse(m, "x.jsonl", b"bad\n")
+    p = ctl("quarantine", "list", m.mnt, code=FAILED, uid=NOBODY)
+    assert b"for root" in p.stderr
+    for argv in (["list"], ["what", "x"], ["show", m.mnt], [], ["show", "--json", m.mnt, "x"]):
+        assert b"--help" in ctl("quarantine", *argv, code=USAGE).stderr
+
+
+# ---- archive ----
+
+
+def test_archive_list(mount):
+    m = mount(self_mount=False)
+    m.p("sub").mkdir()
+    append(m.p("sub/50%.jsonl"), GOOD)
+    m.p("sub/50%.jsonl").unlink()
+    for path in (m.mnt, m.source):
+        d = parse(ctl("archive", "list", "--json", path).stdout)
+        assert d["files"] == 1 and d["bytes"] == 8
+        f = d["archive"][0]
+        assert f["path"] == "sub/50%.jsonl" and re.fullmatch(STAMP + "-.*", f["file"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", f["time"])
+    assert b"sub/50%.jsonl" in ctl("archive", "list", m.mnt).stdout
+    ctl("archive", "list", m.mnt, code=FAILED, uid=NOBODY)
+    assert b"--help" in ctl("archive", "drop", m.mnt, code=USAGE).stderr
+
+
+# ---- rotate ----
+
+
+def test_rotate(place):
+    x = place / "x.jsonl"
+    x.write_bytes(GOOD)
+    os.chown(x, NOBODY, 12345)
+    x.chmod(0o640)
+    inode = x.stat().st_ino
+    p = ctl("rotate", x)
+    generation = p.stdout.decode().strip()
+    assert re.fullmatch(re.escape(str(x)) + r"\." + STAMP, generation)
+    with open(generation, "rb") as f:
+        assert f.read() == GOOD and os.fstat(f.fileno()).st_ino == inode
+    st = x.stat()
+    assert st.st_size == 0 and st.st_ino != inode
+    assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (0o640, NOBODY, 12345)
+    append(x, b"[2]\n")
+    assert b"" == ctl("rotate", "-q", "x.jsonl", cwd=place).stdout
+    assert len([n for n in os.listdir(place) if re.fullmatch(r"x\.jsonl\." + STAMP, n)]) == 2
+    # An empty one is left, and a generation is none to rotate.
+    before = sorted(os.listdir(place))
+    assert b"is empty" in ctl("rotate", x).stdout
+    assert b"a generation already" in ctl("rotate", generation, code=FAILED).stderr
+    assert sorted(os.listdir(place)) == before
+    assert b"No such file" in ctl("rotate", place / "none.jsonl", code=FAILED).stderr
+    assert b"--help" in ctl("rotate", code=USAGE).stderr
+
+
+def test_rotate_while_others_append(place):
+    """Nothing is lost and nothing twice, also not by those who keep it open."""
+    x = place / "x.jsonl"
+    x.write_bytes(GOOD)
+    stop = threading.Event()
+    written = []
+
+    def appender():
+        n = 0
+        while not stop.is_set():
+            append(x, b'{"n":%d}\n' % n)
+            written.append(n)
+            n += 1
+
+    with open(x, "ab", buffering=0) as kept:
+        t = threading.Thread(target=appender)
+        t.start()
+        for n in range(10):
+            kept.write(b'{"kept":%d}\n' % n)
+            ctl("rotate", x)
+            time.sleep(0.05)
+        stop.set()
+        t.join()
+    found = [r for name in os.listdir(place) if name.startswith("x.jsonl")
+             for r in records(place / name)]
+    assert sorted(r["n"] for r in found if "n" in r) == written and written
+    assert sorted(r["kept"] for r in found if "kept" in r) == list(range(10))
+
+
+def test_rotate_what_is_not_ones_own(place):
+    """Who cannot give the new file to the owner of the old one changes nothing."""
+    d = place / "d"
+    d.mkdir()
+    d.chmod(0o777)
+    (d / "x.jsonl").write_bytes(GOOD)
+    (d / "x.jsonl").chmod(0o644)
+    inode = (d / "x.jsonl").stat().st_ino
+    assert b"permission denied" in ctl("rotate", d / "x.jsonl", code=FAILED, uid=NOBODY).stderr
+    assert os.listdir(d) == ["x.jsonl"] and (d / "x.jsonl").read_bytes() == GOOD
+    assert (d / "x.jsonl").stat().st_ino == inode
+
+
+def test_rotate_waits_for_the_lock(workdir):
+    x = workdir / "x.jsonl"
+    x.write_bytes(GOOD)
+    with open(x, "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        assert b"holds its lock" in ctl("rotate", x, code=FAILED).stderr
+        assert os.listdir(workdir) == ["x.jsonl"]
+    ctl("rotate", x)
+
+
+# ---- reap ----
+
+
+def make_generations(d):
+    now = time.time()
+    ages = {"x.jsonl": 100, "x.jsonl.1": 1, "x.jsonl.2": 2, "x.jsonl.3": 30,
+            "x.jsonl-20260101": 40, "x.jsonl.20260101T000000.123456789Z": 50,
+            "sub/y.jsonl.1": 60, "x.jsonl.bak": 99, "x.jsonl.orig-20260101T000000Z": 99,
+            "x.jsonl~": 99, "x.jsonl.1.gz": 99, "x.log.1": 99, "notes.1": 99}
+    for name, age in ages.items():
+        (d / name).parent.mkdir(exist_ok=True)
+        (d / name).write_bytes(GOOD)
+        os.utime(d / name, (now - age * 86400,) * 2)
+    return set(ages)
+
+
+def names(d):
+    return {str(p.relative_to(d)) for p in d.rglob("*") if p.is_file() and ".jsonlfs" not in str(p)}
+
+
+def test_reap_by_number(place):
+    every = make_generations(place)
+    p = ctl("reap", "-n", "--keep=2", place)
+    assert p.stdout.decode().splitlines()[:-1] == [
+        f"{place}/x.jsonl.3", f"{place}/x.jsonl-20260101",
+        f"{place}/x.jsonl.20260101T000000.123456789Z"]
+    assert b"3 generations, 24 B, would be deleted" in p.stdout and names(place) == every
+    ctl("reap", "--keep", "2", place)
+    left = every - {"x.jsonl.3", "x.jsonl-20260101", "x.jsonl.20260101T000000.123456789Z"}
+    assert names(place) == left
+    ctl("reap", "--keep=1", "x.jsonl", cwd=place)
+    assert names(place) == left - {"x.jsonl.2"}
+    ctl("reap", "--keep=0", place)
+    assert names(place) == left - {"x.jsonl.1", "x.jsonl.2", "sub/y.jsonl.1"}
+
+
+def test_reap_by_age(place):
+    every = make_generations(place)
+    ctl("reap", "--older-than=36d", place / "x.jsonl")
+    left = every - {"x.jsonl-20260101", "x.jsonl.20260101T000000.123456789Z"}
+    assert names(place) == left
+    # Both limits: only what is beyond both.
+    ctl("reap", "--older-than=36h", "--keep=1", place)
+    assert names(place) == left - {"x.jsonl.2", "x.jsonl.3"}
+    ctl("reap", "--older-than=8w", place)
+    assert names(place) == left - {"x.jsonl.2", "x.jsonl.3", "sub/y.jsonl.1"}
+
+
+def test_reap_never_takes_a_live_file(workdir):
+    """Where the pattern makes a generation's name a live file's."""
+    make_generations(workdir)
+    every = names(workdir)
+    ctl("reap", "--keep=0", "--match=x.jsonl*:y.jsonl*", workdir)
+    assert {n for n in every if n.startswith("x.jsonl")} <= names(workdir) | {
+        n for n in every if re.search(r"\d$|Z$", n)}
+    assert "x.jsonl" in names(workdir) and "x.jsonl.bak" in names(workdir)
+    (workdir / "z.jsonl.1").write_bytes(GOOD)
+    os.symlink(workdir / "x.jsonl", workdir / "z.jsonl.2")
+    ctl("reap", "--keep=0", "--exclude=z.jsonl", workdir)
+    assert (workdir / "z.jsonl.1").exists() and (workdir / "z.jsonl.2").is_symlink()
+
+
+def test_reap_leaves_what_is_written(place):
+    x = place / "x.jsonl"
+    x.write_bytes(GOOD)
+    with running(PYTHON, "-c", "import sys\nf = open(sys.argv[1], 'ab', 0)\nprint(1, flush=True)\n"
+                 "sys.stdin.readline()\nf.write(b'{}\\n')", x, stdin=subprocess.PIPE) as p:
+        assert p.stdout.readline()
+        ctl("rotate", x)
+        q = ctl("reap", "--keep=0", place, code=FAILED)
+        assert f"process {p.pid} (python3) still writes".encode() in q.stderr
+        p.stdin.close()
+        assert p.wait(10) == 0
+    generation = [n for n in os.listdir(place) if n.startswith("x.jsonl.")]
+    assert len(generation) == 1 and (place / generation[0]).read_bytes() == GOOD + b"{}\n"
+
+    def reaped():
+        run(binary("jsonlfsctl"), "reap", "--keep=0", place)
+        return [n for n in os.listdir(place) if n.startswith("x.")] == ["x.jsonl"]
+
+    wait_for(reaped)
+
+
+def test_reap_usage(workdir):
+    for argv in ([workdir], ["--keep=1"], ["--keep=x", workdir], ["--older-than=5", workdir],
+                 ["--older-than=d", workdir], ["--keep=-1", workdir], ["-x", workdir]):
+        assert b"--help" in ctl("reap", *argv, code=USAGE).stderr
+
+
+# ---- all ----
+
+
+COMMANDS = ["append", "archive", "check", "quarantine", "reap", "repair", "rotate", "status",
+            "writers"]
+
+
+def test_every_command_helps():
+    every = ctl("--help").stdout.decode()
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\S", every, re.M)
+        text = ctl(command, "--help").stdout.decode()
+        assert text.startswith(f"usage: jsonlfsctl {command} ") and "Exit status: " in text
+        assert all(len(line) <= 90 for line in text.splitlines()[1:])
+
+
+def source(name):
+    path = os.path.join(os.path.dirname(__file__), "../..", name)
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_know_every_option(shell):
+    text = source({"bash": "mount-scripts/completions/jsonlfsctl.bash",
+                   "zsh": "mount-scripts/completions/_jsonlfsctl",
+                   "fish": "mount-scripts/completions/jsonlfsctl.fish"}[shell])
+    for command in COMMANDS:
+        assert command in text
+        help_text = ctl(command, "--help").stdout.decode()
+        for option in re.findall(r"(?<![\w-])--([a-z_-]+)", help_text):
+            assert re.search(rf"\b{option}\b", text), (command, option)
+
+
+def test_the_manual_knows_every_option():
+    text = source("docs/jsonlfsctl.1").replace("\\-", "-")
+    for command in COMMANDS:
+        help_text = ctl(command, "--help").stdout.decode()
+        for option in re.findall(r"(?<![\w-])--[a-z_-]+", help_text):
+            assert option in text, (command, option)
+
+
+def complete(line, cwd):
+    script = """
+        . "$1"
+        COMP_LINE=$2 COMP_POINT=${#2}
+        read -ra COMP_WORDS <<<"$2"
+        [[ $2 == *' ' ]] && COMP_WORDS+=('')
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _jsonlfsctl
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    path = os.path.join(os.path.dirname(__file__),
+                        "../../mount-scripts/completions/jsonlfsctl.bash")
+    p = run("/bin/bash", "-c", script, "bash", path, line, cwd=cwd, check=0)
+    assert p.stderr == b""
+    return p.stdout.decode().split()
+
+
+def test_bash_completion_completes(workdir):
+    (workdir / "x.jsonl").write_bytes(GOOD)
+    assert set(complete("jsonlfsctl ", workdir)) >= set(COMMANDS)
+    assert complete("jsonlfsctl rep", workdir) == ["repair"]
+    assert "--apply" in complete("jsonlfsctl repair --", workdir)
+    assert complete("jsonlfsctl repair x", workdir) == ["x.jsonl"]
+    assert set(complete("jsonlfsctl quarantine ", workdir)) == {
+        "list", "show", "restore", "drop"}
+    (workdir / ".jsonlfs/quarantine").mkdir(parents=True)
+    (workdir / ".jsonlfs/quarantine/20260101T000000Z.0-x").write_bytes(b"")
+    assert complete("jsonlfsctl quarantine show . 2026", workdir) == ["20260101T000000Z.0-x"]
+    assert set(complete("jsonlfsctl append --sync=", workdir)) >= {"close", "write", "none"}
