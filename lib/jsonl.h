@@ -9,7 +9,8 @@
  *
  * Functions return 0, -errno when the system failed, or a positive verdict about the data;
  * jsonl_message says it in words. All are thread-safe; a struct jsonl_log may be shared by
- * threads. No global state. */
+ * threads. No global state, but for one counter of the memory that holds bytes not yet on
+ * the disk. */
 #ifndef JSONL_H
 #define JSONL_H
 
