@@ -99,9 +99,15 @@ static void shared_report(void *ctx, const char *event, int code, off_t at, uint
 		s->m->stats.repaired_bytes += len;
 	} else if (strcmp(event, "sync-failed") == 0) {
 		s->m->stats.sync_failures++;
-		s->m->stats.poisoned_files++;
+		/* A file can fail many times before it is well again once. */
+		if (!atomic_exchange(&s->poisoned, true))
+			s->m->stats.poisoned_files++;
 	} else if (strcmp(event, "sync-verified") == 0) {
-		s->m->stats.poisoned_files--;
+		if (atomic_exchange(&s->poisoned, false))
+			s->m->stats.poisoned_files--;
+	} else if (strcmp(event, "sync-lost") == 0) {
+		s->m->stats.lost++;
+		s->m->stats.lost_bytes += len;
 	}
 	FS_LOG(code < 0 ? LOG_ERR : LOG_WARNING, (uid_t)-1, event, FS_STR("path", path),
 	       FS_INT("offset", at), FS_INT("length", len),

@@ -18,6 +18,7 @@ struct fs_shared {
 	struct fs_account *payer; /* for its descriptors; account.c */
 	/* A lock outside: found held first and last, milliseconds, 0 when it was had. */
 	_Atomic int64_t blocked_since, blocked_seen;
+	_Atomic bool poisoned; /* in the mount's count of such files */
 	_Atomic uint64_t counted_syncs; /* of the file's, that are in the mount's counter */
 };
 

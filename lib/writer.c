@@ -172,6 +172,7 @@ static struct jsonl_slot *slot_get(struct jsonl_writer *w, uint64_t owner, void 
 {
 	struct jsonl_slot **p = jsonl_slot_find(w, owner);
 	struct jsonl_slot *s = *p;
+	bool after_full = s && s->after_full;
 
 	if (s && (jsonl_slot_has_bytes(s) || s->frame.swallow || !orphans_have_bytes(w)))
 		return s;
@@ -186,6 +187,7 @@ static struct jsonl_slot *slot_get(struct jsonl_writer *w, uint64_t owner, void 
 		s = slot_new(w);
 	if (!s)
 		return NULL;
+	s->after_full = after_full;
 	s->owner = owner;
 	s->who = w->events->identify(w->ctx, caller);
 	s->next = w->slots;
