@@ -117,7 +117,9 @@ static bool enter(uint64_t *stack, unsigned *depth, unsigned maxdepth, bool obje
 bool jsonl_text_accept(const void *line, size_t len, unsigned maxdepth,
 		       struct jsonl_text *out)
 {
-	struct jsonl_text_scan s = {.line = line, .next = line, .checked = line};
+	/* NULL with no bytes is fine for the caller, but not for arithmetic. */
+	const unsigned char *begin = line ? line : (const void *)"";
+	struct jsonl_text_scan s = {.line = begin, .next = begin, .checked = begin};
 	enum jsonl_kind kind = JSONL_KIND_NONE;
 	uint64_t stack[STACK_WORDS], tokens = 0;
 	const unsigned char *p;

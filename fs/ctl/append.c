@@ -73,7 +73,7 @@ static int next_line(struct input *in, const char **line, size_t *len)
 	size_t searched = 0, forgotten = 0;
 
 	for (;;) {
-		const char *from = in->buf + in->start;
+		const char *from = in->buf ? in->buf + in->start : "";
 		size_t have = in->end - in->start;
 		const char *newline = have > searched
 					  ? memchr(from + searched, '\n', have - searched)

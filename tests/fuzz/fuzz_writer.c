@@ -179,6 +179,7 @@ static struct ref_slot *ref_find(uint64_t owner)
 static struct ref_slot *ref_get(uint64_t owner)
 {
 	struct ref_slot *s = ref_find(owner);
+	bool after_full = s && s->after_full;
 	unsigned from = 0;
 
 	while (from < ref.norphans && !has_bytes(&ref.orphans[from]))
@@ -209,6 +210,7 @@ static struct ref_slot *ref_get(uint64_t owner)
 	} else {
 		*s = (struct ref_slot){0};
 	}
+	s->after_full = after_full;
 	s->owner = owner;
 	return s;
 }
