@@ -607,9 +607,11 @@ def test_the_parent_is_small_and_holds_nothing(host, v):
         assert own < 1024, f"{own} KiB"
         assert len(os.listdir(f"/proc/{parent}/task")) == 1
     held = [os.readlink(f"/proc/{parent}/fd/{fd}") for fd in os.listdir(f"/proc/{parent}/fd")]
-    others = [x for x in held if x != "/dev/null" and not x.startswith("/memfd:")]
+    # In a chroot the links may show the paths of the system around it.
+    others = [x for x in held if not x.endswith("/dev/null") and not x.startswith("/memfd:")]
     # The source, and the log.
-    assert sorted(x.partition(":")[0] for x in others) == [str(v.path), "socket"], held
+    assert len(others) == 2 and any(x.startswith("socket:") for x in others), held
+    assert any(x.endswith(str(v.path)) for x in others), held
     assert os.readlink(f"/proc/{parent}/cwd") == "/"
     # As low as it may be; not every root may lower it.
     expected = run("sh", "-c", "echo -900 >/proc/self/oom_score_adj; cat /proc/self/"
