@@ -77,19 +77,11 @@ static void tell(struct jsonl_report *list, const char *name, const struct stat 
 static int print_list(struct jsonl_report *list, uint64_t files, uint64_t bytes)
 {
 	struct jsonl_report *o = jsonl_report_object();
-	cleanup_free char *text = NULL;
 
 	jsonl_report_add_uint(o, "files", files);
 	jsonl_report_add_uint(o, "bytes", bytes);
 	jsonl_report_add(o, "archive", list);
-	text = jsonl_report_text(o, true);
-	jsonl_report_free(o);
-	if (!text) {
-		ctl_error("out of memory");
-		return CTL_FAILURE;
-	}
-	(void)fputs(text, stdout);
-	return 0;
+	return ctl_print_report(o);
 }
 
 static int wanted(void *ctx, const char *name, unsigned char type)

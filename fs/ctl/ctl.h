@@ -70,4 +70,7 @@ const char *ctl_bytes(uint64_t n, char buf[CTL_NUMBER]);
  * UTF-8 become \xNN. Returns the columns that it takes. */
 size_t ctl_print_name(FILE *to, const char *name);
 
+/* Prints a report on standard output, indented, and frees it. 0 or CTL_FAILURE. */
+int ctl_print_report(struct jsonl_report *o);
+
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "cleanup.h"
 #include "utf8.h"
 
 const char *ctl_number(uint64_t n, char buf[CTL_NUMBER])
@@ -62,4 +63,17 @@ size_t ctl_print_name(FILE *to, const char *name)
 		i += n;
 	}
 	return columns;
+}
+
+int ctl_print_report(struct jsonl_report *o)
+{
+	cleanup_free char *text = jsonl_report_text(o, true);
+
+	jsonl_report_free(o);
+	if (!text) {
+		ctl_error("out of memory");
+		return CTL_FAILURE;
+	}
+	(void)fputs(text, stdout);
+	return 0;
 }
