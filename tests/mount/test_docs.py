@@ -1,0 +1,206 @@
+"""The commands in the docs do what the docs say. In README.md and docs/*.md each block that
+is fenced as ```console is run, all of a file in one session, top to bottom:
+
+    # COMMAND       by root; $ COMMAND: by the ordinary user ann, whose home is /home/ann
+    > MORE          a further line of it
+    OUTPUT          what both streams show; ... stands for any text, alone for any lines
+
+A command that is shown with nothing below must succeed silently. One that fails must show with
+what message. Blocks of another kind are not run. The session has an empty /srv and /home, an
+empty fstab, jsonlfs installed as by the README, and begins in the home of each user; what
+lies in this tree stands at /usr/src/jsonlfs."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+
+import pytest
+from test_mounting import Installed, fuse_for_all  # noqa: F401
+from util import ENV, NOBODY, REPO, wait_for
+
+DOCS = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
+MARK = "=~=~= the end of the command: "
+
+
+def steps(text):
+    """[(line number, prompt, command, expected output)] of a document."""
+    found = []
+    for block in BLOCK.finditer(text):
+        number = text.count("\n", 0, block.start(1)) + 1
+        here = []
+        for line in block[1].splitlines():
+            if line[:2] in ("$ ", "# "):
+                here.append([number, line[0], line[2:], []])
+            elif line.startswith("> ") and here and not here[-1][3]:
+                here[-1][2] += "\n" + line[2:]
+            else:
+                assert here, f"line {number}: output before the first command"
+                here[-1][3].append(line)
+            number += 1
+        found += here
+    return found
+
+
+def pattern(lines):
+    """What the output must match, as a whole."""
+    text = ""
+    for line in lines:
+        if line == "...":
+            text += r"(?:.*\n)*?"
+        else:
+            text += ".*".join(map(re.escape, line.split("..."))) + "\n"
+    return re.compile(text)
+
+
+class Shell:
+    """A bash in the session's mount namespace that runs one command after the other."""
+
+    def __init__(self, session, home, uid):
+        env = ENV | {"HOME": str(home), "USER": "ann" if uid else "root"}
+        switch = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        self.script = session.scratch / f"command-{uid}"
+        self.process = subprocess.Popen(
+            ["nsenter", "-m", "-r", "-t", str(session.holder.pid), *(switch if uid else []),
+             "bash"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+        self.run(f"cd {home}")
+
+    def run(self, command, seconds=60):
+        """(status, output)"""
+        self.script.write_text(command)
+        self.script.chmod(0o644)
+        self.process.stdin.write(
+            f'eval "$(<{self.script})" </dev/null; printf "%s%d\\n" "{MARK}" $?\n'.encode())
+        self.process.stdin.flush()
+        shown, end = b"", time.monotonic() + seconds
+        while not (done := re.search(re.escape(MARK.encode()) + rb"(\d+)\n", shown)):
+            left = end - time.monotonic()
+            assert left > 0, f"no end after {seconds} s: {command}\n{shown.decode()}"
+            if select.select([self.process.stdout], [], [], left)[0]:
+                piece = os.read(self.process.stdout.fileno(), 65536)
+                assert piece, f"the shell ended: {command}\n{shown.decode()}"
+                shown += piece
+        text = shown[:done.start()].decode()
+        # An interactive shell has no line numbers.
+        return int(done[1]), re.sub(r"^(\S*bash): line \d+: ", r"\1: ", text, flags=re.M)
+
+    def end(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        self.process.stdout.close()
+
+
+class Session(Installed):
+    def __init__(self, top):
+        super().__init__(top / "root")
+        self.scratch = top / "etc"
+        for name in ("srv", "home/ann", "root-home", "etc"):
+            (top / name).mkdir(parents=True)
+            (top / name).chmod(0o755)
+        os.chown(top / "home/ann", NOBODY, NOBODY)
+        (self.scratch / "passwd").write_text(
+            "root:x:0:0:root:/root:/bin/bash\n"
+            f"ann:x:{NOBODY}:{NOBODY}:Ann:/home/ann:/bin/bash\n")
+        (self.scratch / "fstab").write_text("")
+        self.sh(
+            'set -e\nfor f in passwd fstab; do [ -e /etc/$f ] || touch /etc/$f\n'
+            'mount --bind "$1/etc/$f" /etc/$f; done\n'
+            'mount --bind "$1/srv" /srv; mount --bind "$1/home" /home\n'
+            'mount --bind "$1/root-home" /root\n'
+            'mkdir -p /usr/src/jsonlfs && mount --bind -o ro "$2" /usr/src/jsonlfs',
+            top, REPO, check=0)
+        self.shells = {"#": Shell(self, "/root", 0), "$": Shell(self, "/home/ann", NOBODY)}
+
+    def mounts(self):
+        table = self.run("cat", "/proc/self/mountinfo", check=0).stdout.decode()
+        return [x.split()[4] for x in table.splitlines() if " - fuse.jsonlfs " in x and
+                x.split()[4].startswith(("/srv/", "/home/"))]
+
+    def daemons(self):
+        """Other sessions have mounts of the same names."""
+        ours = os.readlink(f"/proc/{self.holder.pid}/ns/mnt")
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/ns/mnt") == ours:
+                    found += [pid] * os.readlink(f"/proc/{pid}/exe").endswith("/jsonlfs")
+        return found
+
+    def end(self):
+        for where in reversed(self.mounts()):
+            self.run("umount", "-l", where)
+        wait_for(lambda: not self.daemons(), "the end of the daemons")
+        for shell in self.shells.values():
+            shell.end()
+        for where in ("/usr/src/jsonlfs", "/root", "/home", "/srv", "/etc/fstab",
+                      "/etc/passwd"):
+            self.run("umount", "-l", where)
+        super().end()
+
+
+@pytest.fixture
+def session(workdir, fuse_for_all):  # noqa: F811
+    s = Session(workdir)
+    yield s
+    s.end()
+    shutil.rmtree(workdir / "root", ignore_errors=True)
+
+
+def untrue(session, text):
+    """What of a document does not happen as it is shown; None: nothing."""
+    for number, prompt, command, expected in steps(text):
+        status, shown = session.shells[prompt].run(command)
+        good = pattern(expected).fullmatch(shown)
+        silent = not any(line.strip(". ") for line in expected)
+        if not good or (status and silent):
+            return (f"line {number}: {command}\nended with {status}\n--- and showed\n{shown}"
+                    "--- not\n" + "\n".join(expected))
+    return None
+
+
+@pytest.mark.limit(170)
+@pytest.mark.parametrize("path", [p for p in DOCS if BLOCK.search(p.read_text())],
+                         ids=lambda p: p.name)
+def test_the_commands_of(session, path):
+    problem = untrue(session, path.read_text())
+    assert problem is None, f"{path.name}: {problem}"
+
+
+def fenced(text):
+    return f"words\n\n```console\n{text}\n```\n"
+
+
+def test_what_is_true_passes(session):
+    assert untrue(session, fenced(
+        "$ pwd\n/home/ann\n"
+        "$ echo one; echo two 17 three; echo\n...\ntwo ... three\n\n"
+        "# id -un\nroot\n"
+        "$ cat > x <<EOF\n> a $((1 + 1))\n> EOF\n$ cat x\na 2\n"
+        "$ seq 100\n1\n...\n99\n100\n"
+        "$ cd /srv\n$ touch x\ntouch: ...: Permission denied\n"
+        "$ echo >/srv\nbash: /srv: Is a directory")
+        + "```sh\nfalse\n```\n" + fenced("$ pwd\n/srv")) is None
+
+
+@pytest.mark.parametrize("text", [
+    "$ false",
+    "$ false\n...",
+    "$ echo x",
+    "$ true\nx",
+    "$ echo xa\nx",
+    "$ printf 'a\\nb\\n'\na",
+    "$ printf 'a\\nb\\n'\nb",
+    "$ echo abc\na...d",
+    "# id -un\nann",
+])
+def test_what_is_not_true_fails(session, text):
+    assert untrue(session, fenced("$ true\n" + text)).startswith("line 5: ")
