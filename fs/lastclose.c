@@ -1,0 +1,112 @@
+#include "lastclose.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+#define TASK_SIGNALED 0x400 /* PF_SIGNALED of the kernel, field 9 of /proc/PID/stat */
+
+/* Reads a small file of /proc; bytes, or -1. */
+static ssize_t proc_read(int dir, const char *path, char *buf, size_t size)
+{
+	cleanup_close int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, size - 1);
+
+	buf[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+/* Fields of /proc/PID/stat from the third on: the second is a name that may hold
+ * anything.
+ */
+static const char *stat_fields(pid_t pid, char *buf, size_t size)
+{
+	char path[64];
+	char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (proc_read(AT_FDCWD, path, buf, size) <= 0)
+		return NULL;
+	end = strrchr(buf, ')');
+	return end && end[1] ? end + 2 : NULL;
+}
+
+/* Field `number` of the line, counted as proc(5) does. */
+static uint64_t stat_field(const char *fields, int number)
+{
+	for (int i = 3; i < number && fields; i++) {
+		fields = strchr(fields, ' ');
+		fields += fields != NULL;
+	}
+	return fields ? strtoull(fields, NULL, 10) : 0;
+}
+
+bool fs_process_identify(pid_t pid, struct fs_process *p)
+{
+	char path[64], buf[4096];
+	const char *tgid, *fields;
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (proc_read(AT_FDCWD, path, buf, sizeof(buf)) <= 0)
+		return false;
+	tgid = strstr(buf, "\nTgid:");
+	if (!tgid)
+		return false;
+	p->tgid = (pid_t)strtol(tgid + 6, NULL, 10);
+	fields = stat_fields(p->tgid, buf, sizeof(buf));
+	if (!fields)
+		return false;
+	p->start = stat_field(fields, 22);
+	return true;
+}
+
+bool fs_process_killed(pid_t pid)
+{
+	char buf[1024];
+	const char *fields = pid > 0 ? stat_fields(pid, buf, sizeof(buf)) : NULL;
+
+	return fields && stat_field(fields, 9) & TASK_SIGNALED;
+}
+
+/* One descriptor, by its entry in fdinfo: "flags:\t0100001\n" ... "ino:\t1234\n". */
+static bool is_descriptor_of(int dir, const char *name, ino_t ino, int flags)
+{
+	char buf[1024];
+	const char *at;
+
+	if (proc_read(dir, name, buf, sizeof(buf)) <= 0)
+		return false;
+	at = strstr(buf, "ino:\t");
+	if (!at || strtoull(at + 5, NULL, 10) != ino)
+		return false;
+	at = strstr(buf, "flags:\t");
+	return at && ((int)strtol(at + 7, NULL, 8) & O_ACCMODE) == (flags & O_ACCMODE);
+}
+
+bool fs_process_holds(pid_t pid, ino_t ino, int flags)
+{
+	struct dirent *e;
+	bool found = false;
+	char path[64];
+	DIR *dir;
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
+	while (!found && (e = readdir(dir)))
+		found = e->d_name[0] != '.' &&
+			is_descriptor_of(dirfd(dir), e->d_name, ino, flags);
+	closedir(dir);
+	return found;
+}

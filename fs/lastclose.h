@@ -1,0 +1,30 @@
+/* What /proc tells of the process behind a request, where the request itself does not say
+ * enough. FLUSH comes at the close of every duplicate of a descriptor, from a process that
+ * ends as well as from one that was killed; what may be done only at the last close, and
+ * not when its program was killed, asks here. Looks at /proc alone, never at a path that
+ * could lead into our own mount. Any thread, no lock. */
+#ifndef FS_LASTCLOSE_H
+#define FS_LASTCLOSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fs_process {
+	pid_t tgid;
+	uint64_t start; /* clock ticks since boot: tells a process from a later one with
+			 * its number */
+};
+
+/* The process that this thread (as requests name it) belongs to. False: it is gone, or may
+ * not be looked at. */
+bool fs_process_identify(pid_t pid, struct fs_process *p);
+/* Is the process on its way out because of a signal? False where that cannot be told. */
+bool fs_process_killed(pid_t pid);
+/* Has the process a descriptor of this file, by the inode number that programs see, open
+ * with this access mode (O_ACCMODE of flags)? The one that is being closed is no longer
+ * among them. Two independent opens of one file look the same. False also where that
+ * cannot be told, so that what waits for the last close is then done at each. */
+bool fs_process_holds(pid_t pid, ino_t ino, int flags);
+
+#endif

@@ -1,0 +1,82 @@
+/* What /proc tells of a process: whose thread it is, which descriptors it has left, and
+ * whether a signal is what ends it. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "lastclose.h"
+
+static void *of_a_thread(void *arg)
+{
+	struct fs_process *p = arg;
+
+	CHECK(fs_process_identify(gettid(), p));
+	return NULL;
+}
+
+static void test_identify(void)
+{
+	struct fs_process here, there;
+	pthread_t thread;
+
+	CHECK(fs_process_identify(getpid(), &here));
+	CHECK(here.tgid == getpid() && here.start > 0);
+	CHECK(pthread_create(&thread, NULL, of_a_thread, &there) == 0);
+	pthread_join(thread, NULL);
+	CHECK(there.tgid == here.tgid && there.start == here.start);
+	CHECK(!fs_process_identify(0, &here) && !fs_process_identify(-1, &here));
+}
+
+static void test_holds(void)
+{
+	char path[] = "test-lastclose-XXXXXX";
+	int fd = mkstemp(path), other;
+	struct stat st;
+
+	CHECK(fd >= 0 && fstat(fd, &st) == 0);
+	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR | O_APPEND));
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_WRONLY));
+	CHECK(!fs_process_holds(getpid(), st.st_ino + 1, O_RDWR));
+	other = dup(fd);
+	close(fd);
+	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR));
+	close(other);
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_RDWR));
+	CHECK(!fs_process_holds(0, st.st_ino, O_RDWR));
+	CHECK(unlink(path) == 0);
+}
+
+/* A child that has ended stays in /proc until it is waited for. */
+static bool killed_after(int sig)
+{
+	siginfo_t info;
+	bool killed;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (sig)
+			raise(sig);
+		_exit(0);
+	}
+	waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
+	killed = fs_process_killed(pid);
+	waitpid(pid, NULL, 0);
+	return killed;
+}
+
+int main(void)
+{
+	test_identify();
+	test_holds();
+	CHECK(!fs_process_killed(getpid()));
+	CHECK(!killed_after(0));
+	CHECK(killed_after(SIGKILL) && killed_after(SIGTERM));
+	return check_done();
+}
