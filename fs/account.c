@@ -172,8 +172,9 @@ void fs_account_unref(struct fs_mount *m, struct fs_account *account)
 static uint64_t bytes_allowed(const struct fs_mount *m)
 {
 	uint64_t share = m->config.pending_max / ACCOUNT_SHARE;
+	uint64_t longest = jsonl_policy_maxrecord(m->policy);
 
-	return share > m->config.maxrecord ? share : m->config.maxrecord;
+	return share > longest ? share : longest;
 }
 
 int fs_account_charge(struct fs_mount *m, struct fs_account *account, int64_t bytes)

@@ -20,18 +20,6 @@ bool fs_cross_is_state(struct fs_mount *m, const struct fs_inode *parent,
 
 /* ---- content that becomes governed ---- */
 
-static struct jsonl_limits mount_limits(const struct fs_mount *m)
-{
-	const struct jsonl_config *c = &m->config;
-
-	return (struct jsonl_limits){.maxdepth = c->maxdepth,
-				     .maxrecord = c->maxrecord,
-				     .pipebuf = c->pipebuf,
-				     .value = c->value,
-				     .blank = c->blank,
-				     .oversize = c->oversize};
-}
-
 /* One chunk through the frame. `at` is where the frame's fragment begins in the file. */
 static int validate_chunk(struct jsonl_frame *f, const struct jsonl_limits *lim,
 			  const char *data, size_t len, off_t *at)
@@ -65,10 +53,9 @@ static int validate_end(struct jsonl_frame *f, const struct jsonl_limits *lim, o
 	return rc;
 }
 
-int fs_cross_validate(struct fs_mount *m, int fd, off_t from, off_t size, off_t *at,
-		      bool *unfinished)
+int fs_cross_validate(struct fs_mount *m, const struct jsonl_limits *lim, int fd,
+		      off_t from, off_t size, off_t *at, bool *unfinished)
 {
-	const struct jsonl_limits lim = mount_limits(m);
 	cleanup_free char *buf = malloc(CROSS_CHUNK);
 	struct jsonl_frame frame = {0};
 	off_t pos = from;
@@ -85,11 +72,11 @@ int fs_cross_validate(struct fs_mount *m, int fd, off_t from, off_t size, off_t 
 		if (got <= 0)
 			rc = got ? (int)got : -ESTALE;
 		else
-			rc = validate_chunk(&frame, &lim, buf, (size_t)got, at);
+			rc = validate_chunk(&frame, lim, buf, (size_t)got, at);
 		pos += got;
 	}
 	if (!rc)
-		rc = validate_end(&frame, &lim, at, unfinished);
+		rc = validate_end(&frame, lim, at, unfinished);
 	jsonl_frame_deinit(&frame);
 	return rc;
 }
@@ -148,6 +135,7 @@ static int admit_newline(struct fs_mount *m, struct fs_inode *i)
 int fs_cross_admit(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		   const char *newpath)
 {
+	const struct jsonl_settings *settings = jsonl_policy_settings(m->policy, newpath);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	cleanup_close int fd = fs_inode_open(m, i, O_RDONLY);
 	bool unfinished = false;
@@ -157,9 +145,11 @@ int fs_cross_admit(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 
 	if (fd < 0)
 		return fd;
+	if (!settings)
+		return -ENOMEM;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	rc = fs_cross_validate(m, fd, 0, st.st_size, &at, &unfinished);
+	rc = fs_cross_validate(m, &settings->limits, fd, 0, st.st_size, &at, &unfinished);
 	if (rc > 0) {
 		m->stats.denied++;
 		FS_LOG(LOG_WARNING, ctx->uid, "refused", FS_STR("path", newpath),
@@ -279,6 +269,7 @@ int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char 
 static int unlink_governed(fuse_req_t req, struct fs_mount *m, struct fs_inode *dir,
 			   int dir_fd, const char *name)
 {
+	const struct jsonl_settings *settings;
 	char path[PATH_MAX];
 	struct stat st;
 	int rc;
@@ -288,12 +279,15 @@ static int unlink_governed(fuse_req_t req, struct fs_mount *m, struct fs_inode *
 	rc = fs_inode_path(m, dir, name, path, sizeof(path));
 	if (rc)
 		return rc;
+	settings = jsonl_policy_settings(m->policy, path);
+	if (!settings)
+		return -ENOMEM;
 	/* Another name keeps the records; no records, nothing to keep. */
 	if (!S_ISREG(st.st_mode) || !st.st_size || st.st_nlink > 1 ||
-	    jsonl_policy_classify(m->policy, path) != JSONL_CLASS_GOVERNED ||
-	    m->config.unlink == JSONL_UNLINK_ALLOW)
+	    settings->class != JSONL_CLASS_GOVERNED ||
+	    settings->unlink == JSONL_UNLINK_ALLOW)
 		return unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
-	if (m->config.unlink == JSONL_UNLINK_DENY) {
+	if (settings->unlink == JSONL_UNLINK_DENY) {
 		fs_denied(req, "unlink", path, "unlink=deny");
 		return -EPERM;
 	}

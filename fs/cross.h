@@ -10,7 +10,8 @@ bool fs_cross_is_state(struct fs_mount *m, const struct fs_inode *parent, const 
 /* Checks bytes [from, size) of a descriptor as whole records. 0, a verdict (with *at, the
  * offset of the first wrong byte in the file), or -errno. *unfinished: the last record is
  * valid but has no newline. */
-int fs_cross_validate(struct fs_mount *m, int fd, off_t from, off_t size, off_t *at,
+int fs_cross_validate(struct fs_mount *m, const struct jsonl_limits *lim, int fd,
+		      off_t from, off_t size, off_t *at,
 		      bool *unfinished) jsonl_must_check;
 /* Marks a plain inode stale, so that nobody opens it any more, and waits until no handle
  * is open for writing: RELEASE comes some time after close(2). 0 or -ETXTBSY, then the

@@ -30,6 +30,7 @@ struct renaming {
 	char old_path[PATH_MAX], new_path[PATH_MAX];
 	struct fs_inode *src, *dst; /* dst NULL: there is none */
 	struct stat src_st, dst_st;
+	const struct jsonl_settings *settings; /* of new_path */
 };
 
 static int rename_plain(struct renaming *r)
@@ -215,7 +216,8 @@ static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
 	if (!rc)
 		rc = compare_range(r->m, file, src, compared, end);
 	if (!rc)
-		rc = fs_cross_validate(r->m, src, end, st.st_size, &at, &unfinished);
+		rc = fs_cross_validate(r->m, &r->settings->limits, src, end, st.st_size,
+				       &at, &unfinished);
 	if (!rc)
 		rc = append_rest(r->m, file, src, end, st.st_size, unfinished, user);
 	jsonl_file_unfreeze(file);
@@ -249,7 +251,7 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 		rc = onto_frozen(r, file, src, visible, &user);
 	if (!rc)
 		rc = take_over_attributes(r, jsonl_file_fd(file));
-	if (!rc && r->m->config.sync != JSONL_SYNC_NONE)
+	if (!rc && r->settings->sync != JSONL_SYNC_NONE)
 		rc = jsonl_file_sync(file, &user);
 	if (!rc && unlinkat(r->old_fd, r->old_name, 0) < 0)
 		rc = -errno;
@@ -316,28 +318,32 @@ static int rename_into_log(struct renaming *r)
 	return rc;
 }
 
-static int rename_out_of_log(struct renaming *r)
+/* Handles that are open keep their class; who opens it now finds the new one. */
+static int rename_class(struct renaming *r)
 {
-	int rc;
+	int rc = rename_plain(r);
 
-	if (r->src_st.st_size && !jsonl_policy_is_generation(r->m->policy, r->new_path))
-		return rename_refuse(
-		    r, -EPERM, r->old_path,
-		    "a log with records may be renamed to another log, or to a "
-		    "generation such as FILE.1 or FILE-20261120");
-	rc = rename_plain(r);
 	if (rc)
 		return rc;
-	/* Handles that are open keep appending; who opens it now finds a plain file. */
 	fs_cross_mark_stale(r->m, r->src);
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
 	return 0;
 }
 
+static int rename_out_of_log(struct renaming *r)
+{
+	if (r->src_st.st_size && !jsonl_policy_is_generation(r->m->policy, r->new_path))
+		return rename_refuse(
+		    r, -EPERM, r->old_path,
+		    "a log with records may be renamed to another log, or to a "
+		    "generation such as FILE.1 or FILE-20261120");
+	return rename_class(r);
+}
+
 static int rename_regular(struct renaming *r)
 {
 	enum jsonl_class from = r->src->class;
-	enum jsonl_class to = jsonl_policy_classify(r->m->policy, r->new_path);
+	enum jsonl_class to = (enum jsonl_class)r->settings->class;
 
 	/* Two names of one file: rename(2) does nothing. */
 	if (from == to && r->dst && r->src->dev == r->dst->dev &&
@@ -347,7 +353,9 @@ static int rename_regular(struct renaming *r)
 		return rename_onto_log(r);
 	if (from == to)
 		return rename_plain(r);
-	return to == JSONL_CLASS_GOVERNED ? rename_into_log(r) : rename_out_of_log(r);
+	if (to == JSONL_CLASS_GOVERNED)
+		return rename_into_log(r);
+	return from == JSONL_CLASS_GOVERNED ? rename_out_of_log(r) : rename_class(r);
 }
 
 static int rename_decided(struct renaming *r)
@@ -394,6 +402,9 @@ static int rename_look(struct renaming *r)
 		rc = fs_inode_lookup(r->m, r->old_dir, r->old_name, &r->src, &r->src_st);
 	if (rc)
 		return rc;
+	r->settings = jsonl_policy_settings(r->m->policy, r->new_path);
+	if (!r->settings)
+		return -ENOMEM;
 	rc = fs_inode_lookup(r->m, r->new_dir, r->new_name, &r->dst, &r->dst_st);
 	if (rc == -ENOENT) {
 		r->dst = NULL;

@@ -266,6 +266,9 @@ void fs_shared_note_change(struct fs_inode *i);
 /* The path of an inode relative to the vault, as it was last found, for messages and for
  * finding its directory; says so if it cannot be had. */
 void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size);
+/* What holds for a governed file by the name under which it was last found. To be kept,
+ * not asked for each write. NULL: out of memory. */
+const struct jsonl_settings *fs_settings_of(struct fs_mount *m, struct fs_inode *i);
 /* openat(2) below the vault's root, following no symbolic link and leaving it nowhere.
  * Descriptor or -errno. */
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_check;

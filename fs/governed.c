@@ -57,7 +57,7 @@ static bool closes_soon(struct governed *g)
 	struct fs_inode *i = g->base.inode;
 	bool alone;
 
-	if (g->m->config.sync != JSONL_SYNC_CLOSE || g->appends != 1 || !i->one_each)
+	if (g->settings->sync != JSONL_SYNC_CLOSE || g->appends != 1 || !i->one_each)
 		return false;
 	pthread_mutex_lock(&i->lock);
 	alone = i->writers == 1;
@@ -183,7 +183,7 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 
 static void flush_answer(fuse_req_t req, struct governed *g, int rc)
 {
-	if (g->m->config.sync == JSONL_SYNC_NONE)
+	if (g->settings->sync == JSONL_SYNC_NONE)
 		fuse_reply_err(req, -rc);
 	else
 		fs_governed_answer_durable(req, g, false, 0, rc);
@@ -267,7 +267,7 @@ static int governed_close(struct governed *g, bool last)
 
 	if (rc)
 		return rc;
-	if (committed && g->m->config.sync != JSONL_SYNC_NONE) {
+	if (committed && g->settings->sync != JSONL_SYNC_NONE) {
 		/* A failure is logged by the file's own report. */
 		rc = jsonl_file_sync(fs_shared_file(g->shared),
 				     jsonl_writer_user(g->writer));
@@ -357,12 +357,9 @@ static const struct fs_handle_ops governed_ops = {
 
 /* ---- open ---- */
 
-static int open_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i, int flags,
-			off_t visible)
+static int open_allowed(fuse_req_t req, const struct jsonl_settings *settings,
+			const char *path, int flags, off_t visible)
 {
-	char path[PATH_MAX];
-
-	fs_path_of(m, i, path, sizeof(path));
 	if ((flags & O_TRUNC) && visible > 0) {
 		fs_denied(
 		    req, "open with O_TRUNC", path,
@@ -370,7 +367,7 @@ static int open_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i, 
 		    "file by renaming it");
 		return -EPERM;
 	}
-	if (m->config.append == JSONL_APPEND_STRICT && (flags & O_ACCMODE) != O_RDONLY &&
+	if (settings->append == JSONL_APPEND_STRICT && (flags & O_ACCMODE) != O_RDONLY &&
 	    !(flags & O_APPEND)) {
 		fs_denied(req, "open without O_APPEND", path, "append=strict");
 		return -EPERM;
@@ -380,20 +377,15 @@ static int open_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i, 
 
 static int open_writer(struct governed *g, off_t visible)
 {
-	const struct jsonl_config *c = &g->m->config;
+	const struct jsonl_settings *s = g->settings;
 	struct jsonl_writer_options opt = {
-	    .limits = {.maxdepth = c->maxdepth,
-		       .maxrecord = c->maxrecord,
-		       .pipebuf = c->pipebuf,
-		       .value = c->value,
-		       .blank = c->blank,
-		       .oversize = c->oversize},
-	    .onbad = c->onbad,
+	    .limits = s->limits,
+	    .onbad = s->onbad,
 	    .max_request = GOVERNED_MAX_REQUEST,
 	};
 
 	g->sync_each =
-	    c->sync == JSONL_SYNC_WRITE || (g->base.flags & (O_DSYNC | O_SYNC));
+	    s->sync == JSONL_SYNC_WRITE || (g->base.flags & (O_DSYNC | O_SYNC));
 	opt.settle_each = g->sync_each;
 	return jsonl_writer_new(fs_shared_file(g->shared), &opt, &fs_governed_events, g,
 				visible, &g->writer);
@@ -416,11 +408,18 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	struct fs_mount *m = fs_mount_of(req);
 	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct governed *g = calloc(1, sizeof(*g));
+	char path[PATH_MAX];
 	off_t visible;
 	int rc;
 
 	if (!g)
 		return -ENOMEM;
+	fs_path_of(m, i, path, sizeof(path));
+	g->settings = jsonl_policy_settings(m->policy, path);
+	if (!g->settings) {
+		free(g);
+		return -ENOMEM;
+	}
 	g->m = m;
 	g->base.ops = &governed_ops;
 	g->base.flags = fi->flags;
@@ -436,10 +435,10 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	if (!rc)
 		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
 	if (!rc)
-		rc = open_allowed(req, m, i, fi->flags, visible);
+		rc = open_allowed(req, g->settings, path, fi->flags, visible);
 	if (!rc && write)
 		rc = open_writer(g, visible);
-	if (!rc && write && created_in && m->config.sync != JSONL_SYNC_NONE)
+	if (!rc && write && created_in && g->settings->sync != JSONL_SYNC_NONE)
 		rc = open_directory(m, g, created_in);
 	if (rc) {
 		jsonl_writer_free(g->writer);

@@ -13,6 +13,7 @@ struct governed {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
 	struct fs_shared *shared;
+	const struct jsonl_settings *settings; /* constant, as they were at open */
 	struct fs_account *account;  /* of whoever opened it */
 	struct jsonl_writer *writer; /* NULL: opened for reading */
 	struct jsonl_file_user reader;

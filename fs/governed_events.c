@@ -141,12 +141,12 @@ static void governed_note(void *ctx, const struct jsonl_writer_note *note, void 
 	if (!ident)
 		return;
 	warn = fs_ident_note(&g->m->stats, ident->stats, note);
-	if (warn && g->m->config.oversize == JSONL_OVERSIZE_WARN)
+	if (warn && g->settings->limits.oversize == JSONL_OVERSIZE_WARN)
 		FS_LOG(LOG_WARNING, ident->uid, "oversize",
 		       FS_STR("path", ident->stats->path),
 		       FS_INT("length", note->largest),
-		       FS_INT("limit", g->m->config.pipebuf), FS_INT("pid", ident->pid),
-		       FS_STR("comm", ident->stats->program),
+		       FS_INT("limit", g->settings->limits.pipebuf),
+		       FS_INT("pid", ident->pid), FS_STR("comm", ident->stats->program),
 		       FS_STR("note", "outside the mount this program cannot write such "
 				      "records safely"));
 }

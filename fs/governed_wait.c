@@ -104,7 +104,7 @@ void fs_governed_blocked(struct governed *g, bool blocked)
  * long once more, one by one. */
 static unsigned blocked_patience(struct governed *g)
 {
-	int64_t timeout = (int64_t)g->m->config.locktimeout_ms;
+	int64_t timeout = (int64_t)g->settings->locktimeout_ms;
 
 	if (timeout > BLOCKED_GRACE_MS && now_ms() - g->shared->blocked_since >= timeout)
 		return BLOCKED_GRACE_MS;
@@ -143,7 +143,7 @@ void fs_governed_log_timeout(struct governed *g, const char *operation)
 	fs_ident_lock_holder(fd, holder, sizeof(holder));
 	g->m->stats.lock_timeouts++;
 	FS_LOG(LOG_WARNING, (uid_t)-1, "lock-timeout", FS_STR("operation", operation),
-	       FS_STR("path", path), FS_INT("waited_ms", g->m->config.locktimeout_ms),
+	       FS_STR("path", path), FS_INT("waited_ms", g->settings->locktimeout_ms),
 	       FS_STR("holder", holder));
 }
 

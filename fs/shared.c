@@ -22,6 +22,14 @@ void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size)
 			 jsonl_error_text(rc));
 }
 
+const struct jsonl_settings *fs_settings_of(struct fs_mount *m, struct fs_inode *i)
+{
+	char path[PATH_MAX];
+
+	fs_path_of(m, i, path, sizeof(path));
+	return jsonl_policy_settings(m->policy, path);
+}
+
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags)
 {
 	struct open_how how = {
@@ -133,16 +141,20 @@ static bool is_quiet(int fd)
 
 static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared **shared)
 {
-	struct jsonl_file_options opt = {
-	    .maxrecord = m->config.maxrecord,
-	    .maxdepth = m->config.maxdepth,
-	    .retain = m->config.sync != JSONL_SYNC_NONE,
-	};
+	const struct jsonl_settings *settings = fs_settings_of(m, i);
 	struct fs_shared *s = calloc(1, sizeof(*s));
+	struct jsonl_file_options opt;
 	int fd = -1, rc = -ENOMEM;
 
-	if (!s)
+	if (!s || !settings) {
+		free(s);
 		return rc;
+	}
+	opt = (struct jsonl_file_options){
+	    .maxrecord = settings->limits.maxrecord,
+	    .maxdepth = settings->limits.maxdepth,
+	    .retain = settings->sync != JSONL_SYNC_NONE,
+	};
 	s->m = m;
 	s->inode = i;
 	fd = fs_inode_open(m, i, O_RDONLY);
@@ -310,14 +322,17 @@ void fs_denied(fuse_req_t req, const char *operation, const char *path, const ch
 static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
 			     const struct stat *st, off_t *visible)
 {
+	const struct jsonl_settings *settings = fs_settings_of(m, i);
 	cleanup_close int fd = fs_inode_open(m, i, O_RDONLY);
 	struct jsonl_tail tail;
 	int rc;
 
 	if (fd < 0)
 		return fd;
-	rc = jsonl_tail_inspect(m->io, fd, st->st_size, m->config.maxrecord,
-				m->config.maxdepth, &tail);
+	if (!settings)
+		return -ENOMEM;
+	rc = jsonl_tail_inspect(m->io, fd, st->st_size, settings->limits.maxrecord,
+				settings->limits.maxdepth, &tail);
 	*visible = tail.visible;
 	return rc;
 }

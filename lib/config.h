@@ -1,5 +1,7 @@
 /* Options and their defaults -> one validated struct. The table in config.c is the only
- * place that names an option: -o parsing, the configuration file and -h all read it.
+ * place that names an option: -o parsing, the configuration file, its rules and -h all
+ * read it. What may differ from file to file is in struct jsonl_settings: the options
+ * give its defaults, rules of the configuration file override them by pattern (policy.h).
  * What is set by jsonl_config_set wins over the configuration file, whichever comes
  * first. Not thread-safe while it is being filled; read-only, and shared freely,
  * afterwards. */
@@ -12,6 +14,7 @@
 #include <stdio.h>
 
 #include "error.h"
+#include "frame.h"
 
 enum jsonl_onbad { JSONL_ONBAD_REFUSE, JSONL_ONBAD_QUARANTINE };
 enum jsonl_oversize { JSONL_OVERSIZE_WARN, JSONL_OVERSIZE_REJECT, JSONL_OVERSIZE_ALLOW };
@@ -22,6 +25,52 @@ enum jsonl_unlink { JSONL_UNLINK_ARCHIVE, JSONL_UNLINK_DENY, JSONL_UNLINK_ALLOW 
 enum jsonl_append { JSONL_APPEND_POLICED, JSONL_APPEND_STRICT };
 enum jsonl_rewrite { JSONL_REWRITE_DENY, JSONL_REWRITE_EXTEND, JSONL_REWRITE_ARCHIVE };
 enum jsonl_commit { JSONL_COMMIT_LINE, JSONL_COMMIT_CLOSE };
+enum jsonl_killed { JSONL_KILLED_DROP, JSONL_KILLED_COMMIT };
+enum jsonl_follow { JSONL_FOLLOW_FILE, JSONL_FOLLOW_PATH };
+enum jsonl_onbroken {
+	JSONL_ONBROKEN_ERROR,
+	JSONL_ONBROKEN_EMPTY,
+	JSONL_ONBROKEN_LAST_GOOD
+};
+enum jsonl_lostupdate { JSONL_LOSTUPDATE_WARN, JSONL_LOSTUPDATE_REFUSE };
+
+/* How a regular file is treated. */
+enum jsonl_class {
+	JSONL_CLASS_PLAIN,
+	JSONL_CLASS_GOVERNED, /* records are appended, whole */
+	JSONL_CLASS_REPLACE,  /* a state file: rewritten as a whole */
+	JSONL_CLASS_TEXT,     /* a log of any text: blocks are appended, whole */
+};
+
+/* What holds for one file. Compared as bytes: no pointers, and no padding that is not
+ * zeroed with the rest. */
+struct jsonl_settings {
+	struct jsonl_limits limits;
+	uint64_t locktimeout_ms; /* 5000; written as seconds, fractions allowed */
+	int class; /* enum jsonl_class; set by rules alone, never by an option */
+	int onbad; /* enum jsonl_onbad, and so on */
+	int sync;
+	int unlink;
+	int append;
+	int rewrite;
+	int commit;
+	int killed;
+	int follow;
+	int onbroken;
+	int lostupdate;
+};
+
+/* A file has no more rules than this. */
+#define JSONL_CONFIG_RULES 256
+
+/* One entry of "rules" in a configuration file. */
+struct jsonl_rule {
+	char *match; /* owned; colon-separated globs */
+	char *file;  /* owned; the configuration file and the line where it begins */
+	unsigned line;
+	uint64_t set; /* private: which values it gives, one bit an option */
+	struct jsonl_settings values;
+};
 
 struct jsonl_config {
 	/* Owned strings, colon-separated globs. */
@@ -30,19 +79,10 @@ struct jsonl_config {
 	char *generations; /* "" ; more names of generations */
 	char *state;	   /* NULL: .jsonlfs in the vault's root */
 	char *fsname;	   /* NULL: the source path */
-	int onbad;	   /* enum jsonl_onbad */
-	int oversize;
-	int blank;
-	int value;
-	int sync;
-	int unlink;
-	int append;
-	int rewrite;		 /* only JSONL_REWRITE_DENY is available */
-	int commit;		 /* only JSONL_COMMIT_LINE is available */
-	unsigned maxdepth;	 /* 128 */
-	uint64_t pipebuf;	 /* bytes, newline counted: 4096 */
-	uint64_t maxrecord;	 /* bytes: 16 MiB */
-	uint64_t locktimeout_ms; /* 5000; written as seconds, fractions allowed */
+	/* What holds for a file that no rule speaks of. */
+	struct jsonl_settings file;
+	struct jsonl_rule *rules; /* owned; applied in this order, later ones win */
+	size_t nrules;
 	uint64_t archive_max;	 /* bytes: 1 GiB */
 	uint64_t quarantine_max; /* bytes: 256 MiB */
 	uint64_t pending_max; /* bytes of unfinished records in the whole mount: 1 GiB */
@@ -71,13 +111,19 @@ void jsonl_config_deinit(struct jsonl_config *config);
 int jsonl_config_set(struct jsonl_config *config, const char *key, const char *value,
 		     char **error) jsonl_must_check;
 /* Reads a configuration file (one JSON object, the keys are the options' names, lists of
- * globs may be arrays, flags are true or false). Unknown keys and keys that are given
- * twice are errors. -EINVAL, -errno of reading it, or -ENOMEM; *error names file and
- * line. */
+ * globs may be arrays, flags are true or false; "rules" is a list of objects). Unknown
+ * keys and keys that are given twice are errors. -EINVAL, -errno of reading it, or
+ * -ENOMEM; *error names file and line. */
 int jsonl_config_load(struct jsonl_config *config, const char *path,
 		      char **error) jsonl_must_check;
 /* Checks what depends on more than one option; call last. 0 or -EINVAL with *error. */
 int jsonl_config_check(const struct jsonl_config *config, char **error) jsonl_must_check;
+/* Overrides what the rule gives. */
+void jsonl_config_apply(const struct jsonl_rule *rule, struct jsonl_settings *settings);
+/* Does the rule say anything of the class? */
+bool jsonl_config_rules_class(const struct jsonl_rule *rule);
+/* The longest record that any file may have, bytes. */
+uint64_t jsonl_config_maxrecord(const struct jsonl_config *config);
 /* Prints the options, one a line with default and meaning, for -h. */
 void jsonl_config_help(FILE *to);
 

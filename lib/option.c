@@ -131,7 +131,7 @@ const char *jsonl_option_values(const struct jsonl_option *o, bool later, char b
 
 	buf[0] = '\0';
 	for (int i = 0; o->values[i] && n < 128; i++) {
-		if (later != (o->available && i >= o->available))
+		if (later != ((o->later >> i & 1) != 0))
 			continue;
 		n += (size_t)snprintf(buf + n, 128 - n, "%s%s", n ? ", " : "",
 				      o->values[i]);
@@ -151,10 +151,11 @@ static int parse_choice(const struct jsonl_option *o, const char *s, uint64_t *v
 	if (!o->values[i])
 		return jsonl_option_fail(error, -EINVAL, "%s=%s: allowed is one of %s",
 					 o->name, s, list);
-	if (o->available && i >= o->available)
+	if (o->later >> i & 1)
 		return jsonl_option_fail(
-		    error, -EINVAL, "%s=%s is not available in this version, only %s is",
-		    o->name, s, list);
+		    error, -EINVAL,
+		    "%s=%s is not available in this version, available is %s", o->name, s,
+		    list);
 	*value = (uint64_t)i;
 	return 0;
 }

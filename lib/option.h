@@ -30,11 +30,12 @@ struct jsonl_option {
 	const char *negative; /* the flag that says the opposite */
 	enum jsonl_option_type type;
 	size_t at, size;	   /* where the value goes in struct jsonl_config */
+	bool rule;		   /* for rules alone, no option of a mount */
 	size_t negative_at;	   /* a flag that remembers that it was denied; 0: none */
 	const char *standard;	   /* the default, as it would be written; NULL: none */
 	const char *arg;	   /* what -h calls the value */
 	const char *const *values; /* of a choice, ended by NULL */
-	int available;		   /* so many of them, the rest is for later; 0: all */
+	unsigned later; /* of those, what is not available yet, one bit a value */
 	uint64_t min, max;	   /* of numbers, in the unit that is stored */
 	const char *help;
 };

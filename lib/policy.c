@@ -1,5 +1,6 @@
 #include "policy.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,34 @@ struct patterns {
 	bool path; /* one of them has a slash */
 };
 
-struct jsonl_policy {
+struct rule {
+	struct patterns match;
+	bool classes; /* it gives a class */
+	struct jsonl_rule values;
+};
+
+/* All that a reload exchanges. */
+struct rules {
 	struct patterns match, exclude, generations;
+	struct jsonl_settings standard;
+	struct rule *rules;
+	size_t n;
+	uint64_t maxrecord;
+};
+
+/* Settings are few, whatever the number of files: each combination is kept once, for
+ * good, so that files and handles can point to theirs. */
+struct interned {
+	struct jsonl_settings settings;
+	struct interned *next;
+};
+
+struct jsonl_policy {
+	pthread_rwlock_t lock;
+	struct rules *rules; /* under lock */
+	_Atomic unsigned serial;
+	pthread_mutex_t interned_lock;
+	struct interned *interned; /* under interned_lock */
 };
 
 static bool is_literal(const char *s)
@@ -151,23 +178,36 @@ static size_t base_of(const char *path, size_t len)
 	return slash ? (size_t)(slash + 1 - path) : 0;
 }
 
-static bool excluded(const struct jsonl_policy *policy, const char *path, size_t base,
-		     size_t len)
+static bool excluded(const struct rules *rules, const char *path, size_t base, size_t len)
 {
-	return below_git(path, base) || patterns_match(&policy->exclude, path, base, len);
+	return below_git(path, base) || patterns_match(&rules->exclude, path, base, len);
 }
 
-/* What match= and exclude= say, before generations are taken out. A generation of a
- * generation is one of the governed name too, so the stem need not be asked again. */
-static bool is_named(const struct jsonl_policy *policy, const char *path, size_t base,
-		     size_t len)
+/* What match=, exclude= and the rules say, before generations are taken out. A generation
+ * of a generation is one of the governed name too, so the stem need not be asked again.
+ */
+static enum jsonl_class named_class(const struct rules *rules, const char *path,
+				    size_t base, size_t len)
 {
-	return patterns_match(&policy->match, path, base, len) &&
-	       !excluded(policy, path, base, len);
+	enum jsonl_class class = JSONL_CLASS_PLAIN;
+	bool known = false;
+
+	for (size_t i = rules->n; i-- && !known;) {
+		const struct rule *rule = &rules->rules[i];
+
+		known = rule->classes && patterns_match(&rule->match, path, base, len);
+		if (known)
+			class = (enum jsonl_class)rule->values.values.class;
+	}
+	if (!known && patterns_match(&rules->match, path, base, len))
+		class = JSONL_CLASS_GOVERNED;
+	return class != JSONL_CLASS_PLAIN && excluded(rules, path, base, len)
+		   ? JSONL_CLASS_PLAIN
+		   : class;
 }
 
 struct stem {
-	const struct jsonl_policy *policy;
+	const struct rules *rules;
 	const char *path;
 	size_t base;
 };
@@ -176,51 +216,119 @@ static bool stem_is_named(void *ctx, size_t len)
 {
 	const struct stem *s = ctx;
 
-	return len > 0 && is_named(s->policy, s->path, s->base, s->base + len);
+	return len > 0 && named_class(s->rules, s->path, s->base, s->base + len) ==
+			      JSONL_CLASS_GOVERNED;
 }
 
-static bool is_generation(const struct jsonl_policy *policy, const char *path,
-			  size_t base, size_t len)
+static bool is_generation(const struct rules *rules, const char *path, size_t base,
+			  size_t len)
 {
-	struct stem stem = {policy, path, base};
+	struct stem stem = {rules, path, base};
 
 	if (jsonl_generation_stems(path + base, len - base, stem_is_named, &stem))
 		return true;
-	return patterns_match(&policy->generations, path, base, len) &&
-	       !excluded(policy, path, base, len);
+	return patterns_match(&rules->generations, path, base, len) &&
+	       !excluded(rules, path, base, len);
+}
+
+static enum jsonl_class class_of(const struct rules *rules, const char *path)
+{
+	size_t len = strlen(path), base = base_of(path, len);
+	enum jsonl_class class = named_class(rules, path, base, len);
+
+	return class != JSONL_CLASS_PLAIN && is_generation(rules, path, base, len)
+		   ? JSONL_CLASS_PLAIN
+		   : class;
+}
+
+/* ---- building ---- */
+
+static void rules_free(struct rules *rules)
+{
+	if (!rules)
+		return;
+	patterns_deinit(&rules->match);
+	patterns_deinit(&rules->exclude);
+	patterns_deinit(&rules->generations);
+	for (size_t i = 0; i < rules->n; i++)
+		patterns_deinit(&rules->rules[i].match);
+	free(rules->rules);
+	free(rules);
+}
+
+/* A list of globs that may be missing; *error names it when it is bad. */
+static int list_init(struct patterns *ps, const char *list, char **error)
+{
+	const char *why = list ? jsonl_glob_check_list(list) : NULL;
+
+	if (!why)
+		return patterns_init(ps, list ? list : "");
+	if (error && asprintf(error, "%s: %s", list, why) < 0)
+		*error = NULL;
+	return -EINVAL;
+}
+
+static int rules_fill(struct rules *rules, const struct jsonl_config *config,
+		      char **error)
+{
+	int r = list_init(&rules->match, config->match, error);
+
+	if (!r)
+		r = list_init(&rules->exclude, config->exclude, error);
+	if (!r)
+		r = list_init(&rules->generations, config->generations, error);
+	rules->standard = config->file;
+	rules->maxrecord = jsonl_config_maxrecord(config);
+	rules->rules = calloc(config->nrules + 1, sizeof(*rules->rules));
+	if (!rules->rules)
+		return r ? r : -ENOMEM;
+	for (size_t i = 0; i < config->nrules && !r; i++) {
+		struct rule *rule = &rules->rules[i];
+
+		rule->values = config->rules[i];
+		rule->values.match = rule->values.file = NULL; /* the configuration's */
+		rule->classes = jsonl_config_rules_class(&config->rules[i]);
+		r = list_init(&rule->match, config->rules[i].match, error);
+		rules->n = i + 1;
+	}
+	return r;
+}
+
+static int rules_new(const struct jsonl_config *config, struct rules **rules,
+		     char **error)
+{
+	struct rules *new = calloc(1, sizeof(*new));
+	int r = new ? rules_fill(new, config, error) : -ENOMEM;
+
+	if (r)
+		rules_free(new);
+	else
+		*rules = new;
+	return r;
 }
 
 int jsonl_policy_new(const struct jsonl_config *config, struct jsonl_policy **policy,
 		     char **error)
 {
-	const char *const lists[] = {config->match, config->exclude, config->generations};
+	pthread_rwlockattr_t attr;
 	struct jsonl_policy *p;
-	int r = 0;
+	int r;
 
 	if (error)
 		*error = NULL;
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		const char *why = lists[i] ? jsonl_glob_check_list(lists[i]) : NULL;
-
-		if (!why)
-			continue;
-		if (error && asprintf(error, "%s: %s", lists[i], why) < 0)
-			*error = NULL;
-		return -EINVAL;
-	}
 	p = calloc(1, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	r = patterns_init(&p->match, config->match ? config->match : "");
-	if (!r)
-		r = patterns_init(&p->exclude, config->exclude ? config->exclude : "");
-	if (!r)
-		r = patterns_init(&p->generations,
-				  config->generations ? config->generations : "");
+	r = p ? rules_new(config, &p->rules, error) : -ENOMEM;
 	if (r) {
-		jsonl_policy_free(p);
+		free(p);
 		return r;
 	}
+	/* A reload must come through however many ask. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr,
+				      PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	pthread_mutex_init(&p->interned_lock, NULL);
 	*policy = p;
 	return 0;
 }
@@ -229,44 +337,156 @@ void jsonl_policy_free(struct jsonl_policy *policy)
 {
 	if (!policy)
 		return;
-	patterns_deinit(&policy->match);
-	patterns_deinit(&policy->exclude);
-	patterns_deinit(&policy->generations);
+	rules_free(policy->rules);
+	for (struct interned *i = policy->interned, *next; i; i = next) {
+		next = i->next;
+		free(i);
+	}
+	pthread_rwlock_destroy(&policy->lock);
+	pthread_mutex_destroy(&policy->interned_lock);
 	free(policy);
+}
+
+int jsonl_policy_reload(struct jsonl_policy *policy, const struct jsonl_config *config,
+			char **error)
+{
+	struct rules *new, *old;
+	int r;
+
+	if (error)
+		*error = NULL;
+	r = rules_new(config, &new, error);
+	if (r)
+		return r;
+	pthread_rwlock_wrlock(&policy->lock);
+	old = policy->rules;
+	policy->rules = new;
+	policy->serial++;
+	pthread_rwlock_unlock(&policy->lock);
+	rules_free(old);
+	return 0;
+}
+
+unsigned jsonl_policy_serial(const struct jsonl_policy *policy)
+{
+	return policy->serial;
+}
+
+/* ---- asking ---- */
+
+/* The set that holds now, until _put. */
+static const struct rules *rules_get(const struct jsonl_policy *policy)
+{
+	pthread_rwlock_rdlock((pthread_rwlock_t *)&policy->lock);
+	return policy->rules;
+}
+
+static void rules_put(const struct jsonl_policy *policy)
+{
+	pthread_rwlock_unlock((pthread_rwlock_t *)&policy->lock);
 }
 
 enum jsonl_class jsonl_policy_classify(const struct jsonl_policy *policy,
 				       const char *path)
 {
+	enum jsonl_class class = class_of(rules_get(policy), path);
+
+	rules_put(policy);
+	return class;
+}
+
+static void settings_of(const struct rules *rules, const char *path,
+			struct jsonl_settings *settings)
+{
 	size_t len = strlen(path), base = base_of(path, len);
 
-	if (is_named(policy, path, base, len) && !is_generation(policy, path, base, len))
-		return JSONL_CLASS_GOVERNED;
-	return JSONL_CLASS_PLAIN;
+	/* Bytes, not members: they are compared so. */
+	memcpy(settings, &rules->standard, sizeof(*settings));
+	for (size_t i = 0; i < rules->n; i++) {
+		if (patterns_match(&rules->rules[i].match, path, base, len))
+			jsonl_config_apply(&rules->rules[i].values, settings);
+	}
+	settings->class = class_of(rules, path);
+}
+
+const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
+						   const char *path)
+{
+	struct jsonl_settings want;
+	struct interned *i;
+
+	settings_of(rules_get(policy), path, &want);
+	rules_put(policy);
+	pthread_mutex_lock(&policy->interned_lock);
+	i = policy->interned;
+	while (i && memcmp(&i->settings, &want, sizeof(want)) != 0)
+		i = i->next;
+	if (!i && (i = malloc(sizeof(*i)))) {
+		memcpy(&i->settings, &want, sizeof(want));
+		i->next = policy->interned;
+		policy->interned = i;
+	}
+	pthread_mutex_unlock(&policy->interned_lock);
+	return i ? &i->settings : NULL;
+}
+
+bool jsonl_policy_rule_matches(const struct jsonl_policy *policy, size_t n,
+			       const char *path)
+{
+	const struct rules *rules = rules_get(policy);
+	size_t len = strlen(path);
+	bool matches = n < rules->n && patterns_match(&rules->rules[n].match, path,
+						      base_of(path, len), len);
+
+	rules_put(policy);
+	return matches;
+}
+
+uint64_t jsonl_policy_maxrecord(const struct jsonl_policy *policy)
+{
+	uint64_t max = rules_get(policy)->maxrecord;
+
+	rules_put(policy);
+	return max;
 }
 
 bool jsonl_policy_may_govern(const struct jsonl_policy *policy, const char *name)
 {
-	return patterns_may_match(&policy->match, name, strlen(name));
+	const struct rules *rules = rules_get(policy);
+	size_t len = strlen(name);
+	bool may = patterns_may_match(&rules->match, name, len);
+
+	for (size_t i = 0; i < rules->n && !may; i++) {
+		const struct rule *rule = &rules->rules[i];
+
+		may = rule->classes && rule->values.values.class != JSONL_CLASS_PLAIN &&
+		      patterns_may_match(&rule->match, name, len);
+	}
+	rules_put(policy);
+	return may;
 }
 
 bool jsonl_policy_is_generation(const struct jsonl_policy *policy, const char *path)
 {
 	size_t len = strlen(path);
+	bool is = is_generation(rules_get(policy), path, base_of(path, len), len);
 
-	return is_generation(policy, path, base_of(path, len), len);
+	rules_put(policy);
+	return is;
 }
 
 bool jsonl_policy_generation_of(const struct jsonl_policy *policy, const char *live,
 				const char *gen)
 {
 	size_t live_len = strlen(live), len = strlen(gen);
+	bool is;
 
 	if (len > live_len && memcmp(gen, live, live_len) == 0 &&
 	    jsonl_generation_suffix(gen + live_len, len - live_len))
 		return true;
-	return strcmp(live, gen) != 0 &&
-	       patterns_may_match(&policy->generations, gen, len);
+	is = patterns_may_match(&rules_get(policy)->generations, gen, len);
+	rules_put(policy);
+	return is && strcmp(live, gen) != 0;
 }
 
 /* Is the directory itself .git or below one? */
@@ -281,8 +501,12 @@ static bool directory_in_git(const char *path)
 bool jsonl_policy_rename_may_cross(const struct jsonl_policy *policy, const char *from,
 				   const char *to)
 {
+	const struct rules *rules = rules_get(policy);
+	bool paths = rules->match.path || rules->exclude.path || rules->generations.path;
+
+	for (size_t i = 0; i < rules->n && !paths; i++)
+		paths = rules->rules[i].classes && rules->rules[i].match.path;
+	rules_put(policy);
 	/* Patterns of file names do not see directories. */
-	if (!policy->match.path && !policy->exclude.path && !policy->generations.path)
-		return directory_in_git(from) != directory_in_git(to);
-	return true;
+	return paths || directory_in_git(from) != directory_in_git(to);
 }

@@ -1,8 +1,8 @@
-/* Names -> class, and what a rename from one name to another means. Built once from the
- * configuration, immutable, any thread, no allocation after that. Paths are relative to
- * the vault's root, without a leading slash. The grammar of generations stands in
- * generation.h, that of patterns in glob.h, both in docs/FORMAT.md, and as tables in
- * tests/unit. */
+/* Names -> class and settings, and what a rename from one name to another means. Built
+ * from the configuration; a reload exchanges the whole set of patterns at once, under a
+ * lock inside. Any thread. Paths are relative to the vault's root, without a leading
+ * slash. The grammar of generations stands in generation.h, that of patterns in glob.h,
+ * both in docs/FORMAT.md, and as tables in tests/unit. */
 #ifndef JSONL_POLICY_H
 #define JSONL_POLICY_H
 
@@ -10,19 +10,32 @@
 
 #include "config.h"
 
-enum jsonl_class {
-	JSONL_CLASS_PLAIN,
-	JSONL_CLASS_GOVERNED,
-};
-
 struct jsonl_policy;
 
 /* Takes nothing over from config. 0, -ENOMEM, or -EINVAL with *error for a bad glob. */
 int jsonl_policy_new(const struct jsonl_config *config, struct jsonl_policy **policy,
 		     char **error) jsonl_must_check;
 void jsonl_policy_free(struct jsonl_policy *policy);
+/* From now on this configuration's patterns, rules and settings hold. As _new; a failure
+ * changes nothing. */
+int jsonl_policy_reload(struct jsonl_policy *policy, const struct jsonl_config *config,
+			char **error) jsonl_must_check;
+/* How often that was done: a class that was found before may be another now. */
+unsigned jsonl_policy_serial(const struct jsonl_policy *policy);
 
-/* The class that a regular file of this path has. A generation is plain. */
+/* What holds for a regular file of this path: the options, overridden by every rule that
+ * matches, in order; with its class. Chosen once, at open, and good as long as the
+ * policy: a reload changes nothing in it. NULL: out of memory. */
+const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
+						   const char *path);
+/* Does the pattern of rule `n` of the configuration match? For explaining. */
+bool jsonl_policy_rule_matches(const struct jsonl_policy *policy, size_t n,
+			       const char *path);
+/* The longest record that any file may have, bytes. */
+uint64_t jsonl_policy_maxrecord(const struct jsonl_policy *policy);
+
+/* The class that a regular file of this path has. What exclude names is plain, also when
+ * a rule matches it; so is a generation. */
 enum jsonl_class jsonl_policy_classify(const struct jsonl_policy *policy,
 				       const char *path);
 /* Cheap first question, by file name alone: false means plain whatever the directory. */

@@ -303,7 +303,7 @@ static const char *plain_value(const char *text, size_t len, char **value)
 	case 'n':
 		return "null is no value; leave the option out";
 	case '{':
-		return "an object is no value of an option";
+		return "an object is no value here";
 	case '"':
 	case '[':
 		break;
@@ -327,11 +327,23 @@ static const char *plain_value(const char *text, size_t len, char **value)
 
 struct reader {
 	const char *path;
-	int (*set)(void *ctx, const char *key, const char *value, unsigned line);
+	const struct jsonl_report_reader *call;
 	void *ctx;
 	char **error;
 	struct json_object *seen; /* keys, to notice one that comes twice */
+	bool inner;		  /* within an object of a list */
 };
+
+static int read_objects(struct reader *r, const char *key, struct cursor *c);
+static int read_members(struct reader *r, struct cursor *c);
+
+static bool is_list_of_objects(struct cursor c)
+{
+	if (*c.at++ != '[')
+		return false;
+	skip_space(&c);
+	return *c.at == '{';
+}
 
 /* One member, `"key": value`; the cursor is left behind it. */
 static int read_member(struct reader *r, struct cursor *c)
@@ -350,45 +362,87 @@ static int read_member(struct reader *r, struct cursor *c)
 	skip_space(c);
 	c->at++;
 	skip_space(c);
+	if (json_object_object_get_ex(r->seen, key, &had))
+		return read_failed(r->error, r->path, line, -EINVAL,
+				   r->inner ? "this key stands in the object twice"
+					    : "this key stands in the file twice");
+	if (json_object_object_add(r->seen, key, NULL) < 0)
+		return read_failed(r->error, r->path, 0, -ENOMEM, "out of memory");
+	if (!r->inner && is_list_of_objects(*c))
+		return read_objects(r, key, c);
 	text = c->at;
 	skip_value(c);
 	fault = plain_value(text, (size_t)(c->at - text), &value);
 	if (fault)
 		return read_failed(r->error, r->path, line, -EINVAL, fault);
-	if (json_object_object_get_ex(r->seen, key, &had))
-		return read_failed(r->error, r->path, line, -EINVAL,
-				   "this key stands in the file twice");
-	if (json_object_object_add(r->seen, key, NULL) < 0)
-		return read_failed(r->error, r->path, 0, -ENOMEM, "out of memory");
-	return r->set(r->ctx, key, value, line);
+	return r->call->set(r->ctx, key, value, line);
 }
 
-static int read_members(struct reader *r, const char *text)
+/* One object of a list; the cursor is on its brace, and is left behind it. */
+static int read_object(struct reader *r, const char *key, struct cursor *c)
 {
-	struct cursor c = {.at = text, .line = 1};
+	struct reader inner = *r;
 	int rc;
 
-	skip_space(&c);
-	c.at++;
-	skip_space(&c);
-	while (*c.at != '}') {
-		rc = read_member(r, &c);
+	if (*c->at != '{')
+		return read_failed(r->error, r->path, c->line, -EINVAL,
+				   "a list holds objects or strings, not both");
+	inner.inner = true;
+	inner.seen = json_object_new_object();
+	if (!inner.seen)
+		return read_failed(r->error, r->path, 0, -ENOMEM, "out of memory");
+	rc = r->call->begin(r->ctx, key, c->line);
+	if (!rc)
+		rc = read_members(&inner, c);
+	if (!rc)
+		rc = r->call->end(r->ctx, key, c->line);
+	json_object_put(inner.seen);
+	return rc;
+}
+
+static int read_objects(struct reader *r, const char *key, struct cursor *c)
+{
+	int rc = 0;
+
+	c->at++;
+	skip_space(c);
+	while (*c->at != ']') {
+		rc = read_object(r, key, c);
 		if (rc)
 			return rc;
-		skip_space(&c);
-		c.at += *c.at == ',';
-		skip_space(&c);
+		skip_space(c);
+		c->at += *c->at == ',';
+		skip_space(c);
 	}
+	c->at++;
 	return 0;
 }
 
-int jsonl_report_read(const char *path,
-		      int (*set)(void *ctx, const char *key, const char *value,
-				 unsigned line),
+/* The cursor is on the opening brace, and is left behind the closing one. */
+static int read_members(struct reader *r, struct cursor *c)
+{
+	int rc;
+
+	c->at++;
+	skip_space(c);
+	while (*c->at != '}') {
+		rc = read_member(r, c);
+		if (rc)
+			return rc;
+		skip_space(c);
+		c->at += *c->at == ',';
+		skip_space(c);
+	}
+	c->at++;
+	return 0;
+}
+
+int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader,
 		      void *ctx, char **error)
 {
-	struct reader r = {.path = path, .set = set, .ctx = ctx, .error = error};
+	struct reader r = {.path = path, .call = reader, .ctx = ctx, .error = error};
 	cleanup_free char *text = NULL;
+	struct cursor c = {.line = 1};
 	struct jsonl_text check;
 	size_t len = 0;
 	int rc;
@@ -415,7 +469,9 @@ int jsonl_report_read(const char *path,
 	r.seen = json_object_new_object();
 	if (!r.seen)
 		return read_failed(error, path, 0, -ENOMEM, "out of memory");
-	rc = read_members(&r, text);
+	c.at = text;
+	skip_space(&c);
+	rc = read_members(&r, &c);
 	json_object_put(r.seen);
 	return rc;
 }

@@ -27,15 +27,22 @@ void jsonl_report_add(struct jsonl_report *r, const char *key,
 /* The text, indented when pretty, else one line; with a final newline; to be freed. */
 char *jsonl_report_text(const struct jsonl_report *r, bool pretty);
 
-/* Reads the JSON object in file `path` (at most 1 MiB) and calls set() for each member
- * with its value as text (true and false become "yes" and "no", numbers their digits, an
- * array of strings is joined by ':') and the line it stands on. A key that comes twice, a
- * null, a nested object are errors. A non-zero answer of set() ends the walk and is
- * returned. 0, -errno with *error (file and what the system said), or -EINVAL with *error
- * (file, line, reason); *error is freed by the caller, NULL when memory ran out. */
-int jsonl_report_read(const char *path,
-		      int (*set)(void *ctx, const char *key, const char *value,
-				 unsigned line),
+/* What jsonl_report_read calls, with the line that something stands on. A non-zero answer
+ * ends the walk and is returned. */
+struct jsonl_report_reader {
+	/* A member, with its value as text: true and false become "yes" and "no", numbers
+	 * their digits, an array of strings is joined by ':'. */
+	int (*set)(void *ctx, const char *key, const char *value, unsigned line);
+	/* Around the members of an object in the list `key`. */
+	int (*begin)(void *ctx, const char *key, unsigned line);
+	int (*end)(void *ctx, const char *key, unsigned line);
+};
+
+/* Reads the JSON object in file `path` (at most 1 MiB). A key that comes twice in an
+ * object, a null, an object that is not in a list of the outermost are errors. 0, -errno
+ * with *error (file and what the system said), or -EINVAL with *error (file, line,
+ * reason); *error is freed by the caller, NULL when memory ran out. */
+int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader,
 		      void *ctx, char **error) jsonl_must_check;
 
 /* Reads values back, for jsonlfsctl: parses text (at most 256 MiB), NULL when it is not

@@ -92,12 +92,5 @@ int ctl_options_apply(const struct ctl_command *command, const struct ctl_option
 
 void ctl_options_limits(const struct jsonl_config *config, struct jsonl_limits *limits)
 {
-	*limits = (struct jsonl_limits){
-	    .maxdepth = config->maxdepth,
-	    .maxrecord = config->maxrecord,
-	    .pipebuf = config->pipebuf,
-	    .value = config->value,
-	    .blank = config->blank,
-	    .oversize = config->oversize,
-	};
+	*limits = config->file.limits;
 }

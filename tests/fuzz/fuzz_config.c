@@ -26,12 +26,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- names ---- */
 
-static void judge(const struct jsonl_policy *policy, const char *path)
+static void judge(struct jsonl_policy *policy, const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	bool governed = jsonl_policy_classify(policy, path) == JSONL_CLASS_GOVERNED;
+	const struct jsonl_settings *settings = jsonl_policy_settings(policy, path);
 	char *rotated = NULL;
 
+	REQUIRE(settings && governed == (settings->class == JSONL_CLASS_GOVERNED));
+	REQUIRE(settings == jsonl_policy_settings(policy, path));
+	REQUIRE(settings->limits.maxrecord <= jsonl_policy_maxrecord(policy));
 	if (governed) {
 		REQUIRE(jsonl_policy_may_govern(policy, slash ? slash + 1 : path));
 		REQUIRE(!jsonl_policy_is_generation(policy, path));
@@ -76,7 +80,7 @@ static void try_options(char *text)
 		REQUIRE(r != 0 || !error);
 		free(error);
 	}
-	REQUIRE(config.maxdepth >= 1 && config.maxdepth <= 4096);
+	REQUIRE(config.file.limits.maxdepth >= 1 && config.file.limits.maxdepth <= 4096);
 	REQUIRE(config.match && config.exclude && config.generations);
 	(void)!jsonl_config_check(&config, &error);
 	free(error);
@@ -86,6 +90,7 @@ static void try_options(char *text)
 
 static void try_file(const uint8_t *data, size_t size)
 {
+	struct jsonl_policy *policy = NULL;
 	struct jsonl_config config;
 	char path[64], *error;
 	int r, fd = memfd_create("config", 0);
@@ -97,6 +102,11 @@ static void try_file(const uint8_t *data, size_t size)
 	REQUIRE(r == 0 || (r == -EINVAL && error));
 	REQUIRE(r != 0 || !error);
 	free(error);
+	/* Rules that were taken can be built, and agree with each other. */
+	REQUIRE(jsonl_policy_new(&config, &policy, NULL) == 0);
+	judge(policy, "a/x.jsonl");
+	judge(policy, "x.log");
+	jsonl_policy_free(policy);
 	jsonl_config_deinit(&config);
 	close(fd);
 }

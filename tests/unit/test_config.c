@@ -35,16 +35,20 @@ static void test_defaults(void)
 	CHECK(strcmp(config.match, "*.jsonl") == 0);
 	CHECK(strcmp(config.exclude, "") == 0 && strcmp(config.generations, "") == 0);
 	CHECK(!config.state && !config.fsname);
-	CHECK(config.onbad == JSONL_ONBAD_REFUSE);
-	CHECK(config.oversize == JSONL_OVERSIZE_WARN);
-	CHECK(config.blank == JSONL_BLANK_DROP && config.value == JSONL_VALUE_ANY);
-	CHECK(config.sync == JSONL_SYNC_CLOSE && config.unlink == JSONL_UNLINK_ARCHIVE);
-	CHECK(config.append == JSONL_APPEND_POLICED);
-	CHECK(config.rewrite == JSONL_REWRITE_DENY && config.commit == JSONL_COMMIT_LINE);
-	CHECK(config.maxdepth == 128 && config.pipebuf == 4096);
-	CHECK(config.maxrecord == 16U << 20 && config.pending_max == 1U << 30);
+	CHECK(config.file.onbad == JSONL_ONBAD_REFUSE);
+	CHECK(config.file.limits.oversize == JSONL_OVERSIZE_WARN);
+	CHECK(config.file.limits.blank == JSONL_BLANK_DROP &&
+	      config.file.limits.value == JSONL_VALUE_ANY);
+	CHECK(config.file.sync == JSONL_SYNC_CLOSE &&
+	      config.file.unlink == JSONL_UNLINK_ARCHIVE);
+	CHECK(config.file.append == JSONL_APPEND_POLICED);
+	CHECK(config.file.rewrite == JSONL_REWRITE_DENY &&
+	      config.file.commit == JSONL_COMMIT_LINE);
+	CHECK(config.file.limits.maxdepth == 128 && config.file.limits.pipebuf == 4096);
+	CHECK(config.file.limits.maxrecord == 16U << 20 &&
+	      config.pending_max == 1U << 30);
 	CHECK(config.archive_max == 1U << 30 && config.quarantine_max == 256U << 20);
-	CHECK(config.locktimeout_ms == 5000);
+	CHECK(config.file.locktimeout_ms == 5000);
 	CHECK(config.attr_timeout == 1.0 && config.entry_timeout == 1.0);
 	CHECK(config.max_threads >= 2);
 	CHECK(config.passthrough && config.xattr && !config.readonly);
@@ -60,19 +64,23 @@ static void test_choices(void)
 		const char *name, *values[4];
 		size_t at;
 	} choices[] = {
-	    {"onbad", {"refuse", "quarantine"}, offsetof(struct jsonl_config, onbad)},
+	    {"onbad",
+	     {"refuse", "quarantine"},
+	     offsetof(struct jsonl_config, file.onbad)},
 	    {"oversize",
 	     {"warn", "reject", "allow"},
-	     offsetof(struct jsonl_config, oversize)},
-	    {"blank", {"drop", "keep"}, offsetof(struct jsonl_config, blank)},
+	     offsetof(struct jsonl_config, file.limits.oversize)},
+	    {"blank", {"drop", "keep"}, offsetof(struct jsonl_config, file.limits.blank)},
 	    {"value",
 	     {"any", "container", "object"},
-	     offsetof(struct jsonl_config, value)},
-	    {"sync", {"close", "write", "none"}, offsetof(struct jsonl_config, sync)},
+	     offsetof(struct jsonl_config, file.limits.value)},
+	    {"sync",
+	     {"close", "write", "none"},
+	     offsetof(struct jsonl_config, file.sync)},
 	    {"unlink",
 	     {"archive", "deny", "allow"},
-	     offsetof(struct jsonl_config, unlink)},
-	    {"append", {"policed", "strict"}, offsetof(struct jsonl_config, append)},
+	     offsetof(struct jsonl_config, file.unlink)},
+	    {"append", {"policed", "strict"}, offsetof(struct jsonl_config, file.append)},
 	};
 
 	fresh();
@@ -108,7 +116,8 @@ static void test_not_available(void)
 	CHECK(set("rewrite", "deny") == 0 && set("commit", "line") == 0);
 	CHECK(set("rewrite", "maybe") == -EINVAL);
 	CHECK(!said("not available") && said("deny"), "%s", error ? error : "");
-	CHECK(config.rewrite == JSONL_REWRITE_DENY && config.commit == JSONL_COMMIT_LINE);
+	CHECK(config.file.rewrite == JSONL_REWRITE_DENY &&
+	      config.file.commit == JSONL_COMMIT_LINE);
 }
 
 static void test_sizes(void)
@@ -152,8 +161,8 @@ static void test_sizes(void)
 		int r = set("maxrecord", sizes[i].text);
 
 		if (sizes[i].bytes) {
-			CHECK(r == 0 && config.maxrecord == sizes[i].bytes, "%s",
-			      sizes[i].text);
+			CHECK(r == 0 && config.file.limits.maxrecord == sizes[i].bytes,
+			      "%s", sizes[i].text);
 			continue;
 		}
 		CHECK(r == -EINVAL, "%s", sizes[i].text);
@@ -164,7 +173,7 @@ static void test_sizes(void)
 	CHECK(set("archive_max", "9223372036854775807") == 0);
 	CHECK(set("archive_max", "9223372036854775808") == -EINVAL);
 	CHECK(set("pending_max", "64M") == 0 && config.pending_max == 64U << 20);
-	CHECK(set("pipebuf", "512") == 0 && config.pipebuf == 512);
+	CHECK(set("pipebuf", "512") == 0 && config.file.limits.pipebuf == 512);
 }
 
 static void test_numbers(void)
@@ -191,20 +200,20 @@ static void test_numbers(void)
 
 		if (times[i].millis >= 0)
 			CHECK(r == 0 &&
-				  config.locktimeout_ms == (uint64_t)times[i].millis,
+				  config.file.locktimeout_ms == (uint64_t)times[i].millis,
 			      "%s", times[i].text);
 		else
 			CHECK(r == -EINVAL && said("0 to 3600"), "%s", times[i].text);
 	}
 	CHECK(set("attr_timeout", "0.25") == 0 && config.attr_timeout == 0.25);
 	CHECK(set("entry_timeout", "0") == 0 && config.entry_timeout == 0);
-	CHECK(set("maxdepth", "4096") == 0 && config.maxdepth == 4096);
-	CHECK(set("maxdepth", "1") == 0 && config.maxdepth == 1);
+	CHECK(set("maxdepth", "4096") == 0 && config.file.limits.maxdepth == 4096);
+	CHECK(set("maxdepth", "1") == 0 && config.file.limits.maxdepth == 1);
 	CHECK(set("maxdepth", "0") == -EINVAL && said("1 to 4096"));
 	CHECK(set("maxdepth", "4097") == -EINVAL);
 	CHECK(set("maxdepth", "4294967297") == -EINVAL);
 	CHECK(set("maxdepth", "64K") == -EINVAL);
-	CHECK(config.maxdepth == 1);
+	CHECK(config.file.limits.maxdepth == 1);
 	CHECK(set("max_threads", "1") == 0 && config.max_threads == 1);
 	CHECK(set("max_threads", "0") == -EINVAL);
 }
@@ -308,9 +317,10 @@ static void test_file(void)
 		   "2.5\n}\n") == 0,
 	      "%s", error ? error : "");
 	CHECK(strcmp(config.match, "*.jsonl:*.ndjson") == 0, "%s", config.match);
-	CHECK(config.pipebuf == 8192 && config.maxrecord == 1 << 20);
-	CHECK(config.onbad == JSONL_ONBAD_QUARANTINE && !config.passthrough);
-	CHECK(config.readonly && config.locktimeout_ms == 2500);
+	CHECK(config.file.limits.pipebuf == 8192 &&
+	      config.file.limits.maxrecord == 1 << 20);
+	CHECK(config.file.onbad == JSONL_ONBAD_QUARANTINE && !config.passthrough);
+	CHECK(config.readonly && config.file.locktimeout_ms == 2500);
 
 	CHECK(load("{\"fsname\": \"Z\u00fcrich\", \"exclude\": \"\\u00fc.*\"}") == 0,
 	      "%s", error ? error : "");
@@ -342,21 +352,91 @@ static void test_precedence(void)
 	fresh();
 	CHECK(set("pipebuf", "512") == 0);
 	CHECK(load("{\"pipebuf\": 1024, \"maxdepth\": 7}") == 0);
-	CHECK(config.pipebuf == 512 && config.maxdepth == 7);
-	CHECK(set("maxdepth", "9") == 0 && config.maxdepth == 9);
+	CHECK(config.file.limits.pipebuf == 512 && config.file.limits.maxdepth == 7);
+	CHECK(set("maxdepth", "9") == 0 && config.file.limits.maxdepth == 9);
 	/* What does not count must be right all the same. */
 	CHECK(load("{\"pipebuf\": \"many\"}") == -EINVAL);
-	CHECK(config.pipebuf == 512);
+	CHECK(config.file.limits.pipebuf == 512);
 	CHECK(set("match", "*.log") == 0 && load("{\"match\": \"*.x\"}") == 0);
 	CHECK(strcmp(config.match, "*.log") == 0);
 
 	fresh();
 	write_file("{\"blank\": \"keep\"}");
-	CHECK(set("config", path) == 0 && config.blank == JSONL_BLANK_KEEP);
+	CHECK(set("config", path) == 0 && config.file.limits.blank == JSONL_BLANK_KEEP);
 	CHECK(set("config", "") == -EINVAL && set("config", NULL) == -EINVAL);
 	/* Not -ENOENT, which would mean that there is no such option. */
 	CHECK(set("config", "/nonexistent/file") == -EINVAL);
 	CHECK(said("/nonexistent/file") && said("No such file"));
+}
+
+static void test_rules(void)
+{
+	struct jsonl_settings settings;
+	char where[128];
+
+	fresh();
+	CHECK(
+	    load("{\"pipebuf\": 512, \"rules\": [\n"
+		 "{\"match\": [\"audit/*.jsonl\", \"*.log\"], \"sync\": \"write\","
+		 " \"maxrecord\": \"1M\", \"class\": \"governed\"},\n"
+		 "{\"match\": \"big-*\", \"maxrecord\": \"32M\", \"locktimeout\": 0.5,\n"
+		 " \"maxdepth\": 3}], \"maxdepth\": 7}") == 0,
+	    "%s", error ? error : "");
+	CHECK(config.nrules == 2 && config.file.limits.maxdepth == 7);
+	CHECK(strcmp(config.rules[0].match, "audit/*.jsonl:*.log") == 0);
+	CHECK(config.rules[0].line == 2 && config.rules[1].line == 3);
+	CHECK(strcmp(config.rules[0].file, path) == 0);
+	CHECK(jsonl_config_rules_class(&config.rules[0]));
+	CHECK(!jsonl_config_rules_class(&config.rules[1]));
+	CHECK(jsonl_config_maxrecord(&config) == 32U << 20);
+
+	settings = config.file;
+	jsonl_config_apply(&config.rules[0], &settings);
+	CHECK(settings.sync == JSONL_SYNC_WRITE && settings.limits.maxrecord == 1U << 20);
+	CHECK(settings.class == JSONL_CLASS_GOVERNED);
+	CHECK(settings.limits.pipebuf == 512 && settings.limits.maxdepth == 7);
+	jsonl_config_apply(&config.rules[1], &settings);
+	CHECK(settings.sync == JSONL_SYNC_WRITE && settings.limits.maxdepth == 3);
+	CHECK(settings.limits.maxrecord == 32U << 20 && settings.locktimeout_ms == 500);
+
+	/* A record of that size could never be finished. */
+	CHECK(set("pending_max", "20M") == 0);
+	CHECK(jsonl_config_check(&config, &error) == -EINVAL && said("32M"));
+
+	CHECK(load("{\"rules\": []}") == 0);
+	/* What may not differ from file to file, with place and reason. */
+	for (const char *const *key =
+		 (const char *const[]){"state", "max_threads", "quarantine_max", "xattr",
+				       "exclude", "ro", "config", NULL};
+	     *key; key++) {
+		char text[128];
+
+		fresh();
+		snprintf(text, sizeof(text),
+			 "{\n\"rules\": [{\"match\": \"*\",\n\"%s\": 1}]}", *key);
+		snprintf(where, sizeof(where), "%s:3: %s is an option of the whole mount",
+			 path, *key);
+		CHECK(load(text) == -EINVAL && said(where), "%s", error ? error : "");
+		CHECK(config.nrules == 0);
+	}
+	CHECK(load("{\"rules\": [\n{\"sync\": \"none\"}]}") == -EINVAL);
+	snprintf(where, sizeof(where), "%s:2: this rule has no \"match\"", path);
+	CHECK_SAID(where);
+	CHECK(load("{\"rules\": [{\"match\": \"*\"}]}") == -EINVAL &&
+	      said("sets nothing"));
+	CHECK(load("{\"rules\": [{\"match\": \"[\", \"sync\": \"none\"}]}") == -EINVAL);
+	CHECK_SAID("[ has no ]");
+	CHECK(load("{\"rules\": [{\"match\": \"\", \"sync\": \"none\"}]}") == -EINVAL);
+	CHECK(load("{\"rules\": [{\"match\": \"*\", \"sync\": \"never\"}]}") == -EINVAL);
+	CHECK_SAID("close, write, none");
+	CHECK(load("{\"rules\": [{\"match\": \"*\", \"sink\": \"x\"}]}") == -EINVAL);
+	CHECK_SAID("unknown option \"sink\" in a rule");
+	CHECK(load("{\"rules\": \"*\"}") == -EINVAL && said("list of objects"));
+	CHECK(load("{\"match\": [{\"match\": \"x\"}]}") == -EINVAL);
+	CHECK_SAID("match is no list of objects");
+	/* A class is for patterns alone. */
+	CHECK(set("class", "governed") == -EINVAL && said("rules"));
+	CHECK(load("{\"class\": \"governed\"}") == -EINVAL && said("rule"));
 }
 
 static void test_help(void)
@@ -442,6 +522,7 @@ int main(int argc, char **argv)
 	test_combinations();
 	test_file();
 	test_precedence();
+	test_rules();
 	test_help();
 	test_manual(argc > 1 ? argv[1] : "tests");
 	unlink(path);

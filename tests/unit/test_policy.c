@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "generation.h"
@@ -425,6 +426,90 @@ static void test_options(void)
 	jsonl_policy_free(policy);
 }
 
+static void config_of(struct jsonl_config *config, const char *text)
+{
+	char path[] = "/tmp/test_policy.XXXXXX", *error = NULL;
+	int fd = mkstemp(path);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) ||
+	    jsonl_config_init(config))
+		abort();
+	CHECK(jsonl_config_load(config, path, &error) == 0, "%s", error ? error : "");
+	free(error);
+	close(fd);
+	unlink(path);
+}
+
+static int sync_of(struct jsonl_policy *policy, const char *path)
+{
+	const struct jsonl_settings *s = jsonl_policy_settings(policy, path);
+
+	return s ? s->sync : -1;
+}
+
+static void test_rules(void)
+{
+	static const struct naming paths[] = {
+	    {"x.jsonl", 'G'},	       {"x.log", '-'},		{"logs/x.log", 'G'},
+	    {"logs/x.log.1", 'g'},     {"x.log.1", '-'},	{"logs/raw/x.log", '-'},
+	    {"logs/raw/y.jsonl", '-'}, {"tmp/logs/x.log", '-'}, {"logs/.git/x.log", '-'},
+	    {"logs/tmp.log", '-'},     {"logs/x.log.gz", '-'},	{NULL, 0},
+	};
+	struct jsonl_config config;
+	struct jsonl_policy *policy;
+	const struct jsonl_settings *before;
+
+	config_of(
+	    &config,
+	    "{\"exclude\": [\"tmp.*\", \"tmp/**\"], \"sync\": \"close\", \"rules\": ["
+	    "{\"match\": \"logs/**/*.log\", \"class\": \"governed\", \"sync\": \"none\"},"
+	    "{\"match\": \"tmp/**\", \"class\": \"governed\"},"
+	    "{\"match\": \"logs/raw/*\", \"class\": \"plain\"},"
+	    "{\"match\": \"a*:b*\", \"sync\": \"write\", \"onbad\": \"quarantine\"},"
+	    "{\"match\": \"*.x.jsonl\", \"sync\": \"none\", \"maxrecord\": \"64M\"}]}");
+	CHECK(jsonl_policy_new(&config, &policy, NULL) == 0);
+	check_names(policy, paths);
+	CHECK(jsonl_policy_may_govern(policy, "y.log"));
+	CHECK(jsonl_policy_rename_may_cross(policy, "logs", "old"));
+	CHECK(jsonl_policy_maxrecord(policy) == 64U << 20);
+
+	/* The later rule wins, value by value. */
+	CHECK(sync_of(policy, "x.jsonl") == JSONL_SYNC_CLOSE);
+	CHECK(sync_of(policy, "logs/x.log") == JSONL_SYNC_NONE);
+	CHECK(sync_of(policy, "logs/a.log") == JSONL_SYNC_WRITE);
+	CHECK(sync_of(policy, "d/b.jsonl") == JSONL_SYNC_WRITE);
+	CHECK(sync_of(policy, "a.x.jsonl") == JSONL_SYNC_NONE);
+	before = jsonl_policy_settings(policy, "a.x.jsonl");
+	CHECK(before->onbad == JSONL_ONBAD_QUARANTINE &&
+	      before->class == JSONL_CLASS_GOVERNED);
+	CHECK(before->limits.maxrecord == 64U << 20);
+	CHECK(before == jsonl_policy_settings(policy, "b.x.jsonl"));
+	CHECK(before != jsonl_policy_settings(policy, "c.x.jsonl"));
+	CHECK(jsonl_policy_rule_matches(policy, 3, "x/a") &&
+	      !jsonl_policy_rule_matches(policy, 0, "x/a"));
+	CHECK(!jsonl_policy_rule_matches(policy, 5, "x/a"));
+	jsonl_config_deinit(&config);
+
+	/* Exchanged as a whole; what was handed out before stays as it was. */
+	config_of(&config, "{\"match\": \"*.new\", \"rules\": [{\"match\": \"*.x.*\", "
+			   "\"sync\": \"write\"}]}");
+	CHECK(jsonl_policy_serial(policy) == 0);
+	CHECK(jsonl_policy_reload(policy, &config, NULL) == 0);
+	CHECK(jsonl_policy_serial(policy) == 1);
+	CHECK(jsonl_policy_classify(policy, "x.new") == JSONL_CLASS_GOVERNED);
+	CHECK(jsonl_policy_classify(policy, "x.jsonl") == JSONL_CLASS_PLAIN);
+	CHECK(!jsonl_policy_may_govern(policy, "y.log"));
+	CHECK(sync_of(policy, "a.x.jsonl") == JSONL_SYNC_WRITE);
+	CHECK(before->sync == JSONL_SYNC_NONE && before->limits.maxrecord == 64U << 20);
+	free(config.rules[0].match);
+	config.rules[0].match = strdup("[");
+	CHECK(jsonl_policy_reload(policy, &config, NULL) == -EINVAL);
+	CHECK(jsonl_policy_serial(policy) == 1 &&
+	      sync_of(policy, "a.x.jsonl") == JSONL_SYNC_WRITE);
+	jsonl_config_deinit(&config);
+	jsonl_policy_free(policy);
+}
+
 static void test_generation_of(void)
 {
 	struct jsonl_policy *policy = policy_of(NULL, NULL, "old-*");
@@ -482,6 +567,7 @@ int main(void)
 	test_generation_stems();
 	test_defaults();
 	test_options();
+	test_rules();
 	test_generation_of();
 	test_directory_renames();
 	test_bad_globs();

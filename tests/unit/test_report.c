@@ -150,6 +150,28 @@ static int remember(void *ctx, const char *key, const char *value, unsigned line
 	return stop_at && strcmp(key, stop_at) == 0 ? -42 : 0;
 }
 
+static int begin(void *ctx, const char *key, unsigned line)
+{
+	size_t len = strlen(seen);
+
+	snprintf(seen + len, sizeof(seen) - len, "%s[%u{", key, line);
+	return 0;
+}
+
+static int end(void *ctx, const char *key, unsigned line)
+{
+	size_t len = strlen(seen);
+
+	snprintf(seen + len, sizeof(seen) - len, "}%u]", line);
+	return 0;
+}
+
+static const struct jsonl_report_reader reader = {
+    .set = remember,
+    .begin = begin,
+    .end = end,
+};
+
 static int read_bytes(const void *bytes, size_t len, char **error)
 {
 	char path[64];
@@ -161,7 +183,7 @@ static int read_bytes(const void *bytes, size_t len, char **error)
 	if (!CHECK(f && fwrite(bytes, 1, len, f) == len && fclose(f) == 0))
 		return -EIO;
 	seen[0] = '\0';
-	rc = jsonl_report_read(path, remember, seen, error);
+	rc = jsonl_report_read(path, &reader, seen, error);
 	unlink(path);
 	return rc;
 }
@@ -188,6 +210,9 @@ static void test_config(void)
 	    {"{\"a\"\r\n:\r\n\"v\",\r\n\"b\":2}", "a=v@1;b=2@4;"},
 	    {"{\"a\":\"gr\xc3\xbc\xc3\x9f\"}", "a=gr\xc3\xbc\xc3\x9f@1;"},
 	    {"{\"a\":[\n\"1\",\n\"2\"\n],\"b\":-0.5}", "a=1:2@1;b=-0.5@4;"},
+	    {"{\"a\":[{}]}", "a[1{}1]"},
+	    {"{\"a\" : [ {\"b\":1},\n{\"b\":[\"}\", \"x\"],\n\"c\":true\n} ],\"b\":2}",
+	     "a[1{b=1@1;}1]a[2{b=}:x@2;c=yes@3;}4]b=2@4;"},
 	};
 	char *error;
 
@@ -225,6 +250,13 @@ static void test_config_refused(void)
 	    {"{\"a\\u0000b\":1}", ":1: a string may not hold"},
 	    {"{\"a\":1,\n\"b\":2,\n\"\\u0061\":3}",
 	     ":3: this key stands in the file twice"},
+	    {"{\"a\":[{\"b\":1},\n{\"b\":1,\n\"b\":2}]}",
+	     ":3: this key stands in the object twice"},
+	    {"{\"a\":[{\"b\":{}}]}", ":1: an object is no value here"},
+	    {"{\"a\":[{\"b\":[{}]}]}", ":1: a list may hold strings only"},
+	    {"{\"a\":[{},\n\"x\"]}", ":2: a list holds objects or strings, not both"},
+	    {"{\"a\":[\"x\",{}]}", ":1: a list may hold strings only"},
+	    {"{\"a\":[{}],\"a\":1}", ":1: this key stands in the file twice"},
 	    {"{\"a\":[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]}", "nested deeper"},
 	};
 	char *error;
@@ -258,13 +290,13 @@ static void test_config_files(void)
 	size_t len = 1 << 20;
 
 	snprintf(path, sizeof(path), "%s/absent", dir);
-	CHECK(jsonl_report_read(path, remember, seen, &error) == -ENOENT);
+	CHECK(jsonl_report_read(path, &reader, seen, &error) == -ENOENT);
 	CHECK(error && strstr(error, path));
 	free(error);
-	CHECK(jsonl_report_read(dir, remember, seen, &error) == -EINVAL);
+	CHECK(jsonl_report_read(dir, &reader, seen, &error) == -EINVAL);
 	CHECK(error && strstr(error, "not a regular file"));
 	free(error);
-	CHECK(jsonl_report_read("/dev/zero", remember, seen, &error) == -EINVAL);
+	CHECK(jsonl_report_read("/dev/zero", &reader, seen, &error) == -EINVAL);
 	free(error);
 
 	/* Exactly the bound, and one byte more. */
