@@ -2,6 +2,7 @@
 the daemon: figures that a busy machine does not change, or hardly, so that they show what a
 change of the code did where the times are noise."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import time
 
-from rig import median, table
+from rig import Mount, median, table
 
 TITLE = "What an append takes"
 PATTERNS = [("open, write, close", "owc"), ("write", "w"), ("write, fsync", "wf")]
@@ -44,19 +45,51 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def requests(bench, source, point, load):
-    """By opcode, from what the daemon says when it shows them."""
+class RequestLog:
+    """What a daemon that shows each request was asked."""
+
+    def __init__(self, path, log):
+        self.path, self.log, self.start = path, log, 0
+
+    def settle(self):
+        """RELEASE is not waited for by the program that closed."""
+        size = -1
+        while size != os.path.getsize(self.log):
+            size = os.path.getsize(self.log)
+            time.sleep(0.2)
+        return size
+
+    def forget(self):
+        self.start = self.settle()
+
+    def counts(self):
+        self.settle()
+        counts = {}
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            file.seek(self.start)
+            for line in file:
+                found = re.search(r"opcode: (\w+)", line)
+                if found and found[1] not in ("INIT", "STATFS", "DESTROY"):
+                    counts[found[1]] = counts.get(found[1], 0) + 1
+        return counts
+
+
+@contextlib.contextmanager
+def logged_requests(bench, name, command):
+    """Mounts with `command`, which shows the requests and gets the mount point appended."""
     log = os.path.join(bench.scratch, "requests.log")
+    point = bench.directory(f"{name}-counted")
     with open(log, "wb") as file:
-        with bench.jsonlfs(source, point, "-d", "-f", log=file) as mount:
-            done = bench.load("append", os.path.join(mount.path, "log"), *load,
-                              seconds=0.2)["written"]
-    counts = {}
-    with open(log, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            found = re.search(r"opcode: (\w+)", line)
-            if found and found[1] not in ("INIT", "STATFS", "DESTROY"):
-                counts[found[1]] = counts.get(found[1], 0) + 1
+        with Mount(name, [*command, point], point, foreground=True, log=file):
+            yield RequestLog(point, log)
+
+
+def requests(bench, source, load):
+    """By opcode, of one append."""
+    with logged_requests(bench, "jsonlfs", [bench.options.daemon, "-d", source]) as log:
+        done = bench.load("append", os.path.join(log.path, "log"), *load,
+                          seconds=0.2)["written"]
+        counts = log.counts()
     return {name: round(n / done, 2) for name, n in counts.items() if n / done >= 0.05}
 
 
@@ -107,7 +140,7 @@ def run(bench):
     for name, steps in PATTERNS:
         for writers in WRITERS:
             load = ["-m", steps, "-w", writers]
-            shown = requests(bench, source, point, load)
+            shown = requests(bench, source, load)
             with bench.jsonlfs(source, point, *bench.options.arguments) as mount:
                 calls = system_calls(bench, mount, load)
                 used = cpu(bench, mount, load)
