@@ -3,6 +3,7 @@
 #ifndef FS_CROSS_H
 #define FS_CROSS_H
 
+#include "file.h"
 #include "fs.h"
 
 /* Is `parent` (or the name in it) part of the state directory, which nobody changes? */
@@ -25,6 +26,14 @@ void fs_cross_mark_stale(struct fs_mount *m, struct fs_inode *i);
  * -EBADMSG and the like, or -errno. */
 int fs_cross_admit(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		   const char *newpath) jsonl_must_check;
+/* Does `src` hold the log's bytes [from, to)? 0, -EPERM, or -errno. */
+int fs_cross_compare(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+		     off_t to) jsonl_must_check;
+/* While the log is frozen. Appends bytes [from, size) of `src`, which have been validated;
+ * `unfinished`: with a newline behind them. 0 or -errno. */
+int fs_cross_append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+			 off_t size, bool unfinished,
+			 struct jsonl_file_user *user) jsonl_must_check;
 /* Moves a governed file with records into the archive. 0, -EPERM, or -errno. */
 int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char *name,
 		     const char *path, off_t size) jsonl_must_check;

@@ -152,9 +152,8 @@ static int rename_exchange(struct renaming *r)
 
 /* ---- onto a log: the rest of the source is appended ---- */
 
-/* Does the source hold the log's bytes [from, to)? 0, -EPERM, or -errno. */
-static int compare_range(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
-			 off_t to)
+int fs_cross_compare(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+		     off_t to)
 {
 	char buf[65536];
 
@@ -176,10 +175,8 @@ static int compare_range(struct fs_mount *m, struct jsonl_file *file, int src, o
 	return 0;
 }
 
-/* Under the freeze. Appends bytes [from, size) of the source, which have been validated.
- */
-static int append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
-		       off_t size, bool unfinished, struct jsonl_file_user *user)
+int fs_cross_append_rest(struct fs_mount *m, struct jsonl_file *file, int src, off_t from,
+			 off_t size, bool unfinished, struct jsonl_file_user *user)
 {
 	size_t len = (size_t)(size - from);
 	cleanup_free char *buf = NULL;
@@ -214,12 +211,13 @@ static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
 		return rc;
 	rc = fstat(src, &st) < 0 ? -errno : st.st_size < end ? -EPERM : 0;
 	if (!rc)
-		rc = compare_range(r->m, file, src, compared, end);
+		rc = fs_cross_compare(r->m, file, src, compared, end);
 	if (!rc)
 		rc = fs_cross_validate(r->m, &r->settings->limits, src, end, st.st_size,
 				       &at, &unfinished);
 	if (!rc)
-		rc = append_rest(r->m, file, src, end, st.st_size, unfinished, user);
+		rc = fs_cross_append_rest(r->m, file, src, end, st.st_size, unfinished,
+					  user);
 	jsonl_file_unfreeze(file);
 	return rc;
 }
@@ -246,7 +244,7 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 		return src;
 	rc = jsonl_file_visible(file, &visible);
 	if (!rc)
-		rc = compare_range(r->m, file, src, 0, visible);
+		rc = fs_cross_compare(r->m, file, src, 0, visible);
 	if (!rc)
 		rc = onto_frozen(r, file, src, visible, &user);
 	if (!rc)

@@ -37,6 +37,7 @@
 
 struct fs_shared;
 struct fs_handle;
+struct fs_seen;
 struct fs_inode_private; /* inode.c: descriptor cache and file handle */
 
 struct fs_inode {
@@ -92,6 +93,11 @@ struct fs_handle_ops {
 		      struct fuse_file_info *fi);
 	/* The descriptor that copy_file_range, ftruncate and fgetattr may use, or -1. */
 	int (*fd)(struct fs_handle *h);
+	/* ftruncate(2). Answered here (0 or -errno), or 1: this handle has no say, the
+	 * file's rules decide. NULL: always 1. */
+	int (*truncate)(fuse_req_t req, struct fs_handle *h, off_t size);
+	/* True when this handle sees another length than everybody else. May be NULL. */
+	bool (*size)(struct fs_handle *h, off_t *size);
 	/* The session has ended without RELEASE: do what it would have done. */
 	void (*abandon)(struct fs_handle *h);
 };
@@ -134,6 +140,7 @@ struct fs_mount {
 	pthread_mutex_t handles_lock;
 	struct fs_handle *handles;
 
+	struct fs_seen *seen; /* seen.h */
 	struct fs_idle *idle; /* idle.c: governed files that are kept open for a while */
 
 	struct jsonl_quarantine *quarantine;
@@ -249,8 +256,9 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		     struct fs_inode *created_in) jsonl_must_check;
 /* Corrects st_size to what readers see. Called for each stat of a governed regular file. */
 void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st);
-/* truncate or ftruncate to `size`. 0 or -errno. */
-int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size) jsonl_must_check;
+/* truncate or ftruncate to `size`. 0 or -errno. `quiet`: a refusal is not logged. */
+int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size,
+			 bool quiet) jsonl_must_check;
 
 /* ---- shared.c: what the handles of a governed file share ---- */
 /* The jsonl_file of an inode, made when nobody has it open; `append`: with a descriptor

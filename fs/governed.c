@@ -2,6 +2,7 @@
  * The rules themselves are the library's (writer.c, file.c); this file turns requests
  * into its calls. */
 #include "governed.h"
+#include "rewrite.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -139,6 +140,10 @@ static void governed_write_buf(fuse_req_t req, struct fs_handle *h,
 		fuse_reply_err(req, EBADF);
 		return;
 	}
+	if (g->rewrite) {
+		fs_rewrite_write(req, g, in, off, fi);
+		return;
+	}
 	if (in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
 		write_bytes(req, g, in->buf[0].mem, len, off, fi);
 		return;
@@ -164,12 +169,19 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 	struct governed *g = governed_of(h);
 	struct jsonl_file *file = fs_shared_file(g->shared);
 	off_t visible;
-	int rc = jsonl_file_visible(file, &visible);
+	int rc;
 
+	if (g->rewrite) {
+		fs_reply_read(req, g->rewrite->staged.fd, size, off);
+		return;
+	}
+	rc = jsonl_file_visible(file, &visible);
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;
 	}
+	if (off + (off_t)size >= visible && fs_rewrite_mode(g) != JSONL_REWRITE_DENY)
+		fs_rewrite_seen(g, fuse_req_ctx(req)->pid, visible);
 	if (off >= visible) {
 		fuse_reply_buf(req, NULL, 0);
 		return;
@@ -211,6 +223,10 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 		fuse_reply_err(req, 0);
 		return;
 	}
+	if (g->rewrite) {
+		fs_rewrite_flush(req, g);
+		return;
+	}
 	rc = jsonl_writer_flush(g->writer, fi->lock_owner);
 	if (g->appends)
 		g->base.inode->one_each = g->appends == 1;
@@ -238,6 +254,10 @@ static void governed_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
 	int rc = 0;
 
 	g->synced = true;
+	if (g->rewrite) {
+		fs_rewrite_fsync(req, g);
+		return;
+	}
 	if (g->writer)
 		rc = jsonl_writer_settle(g->writer);
 	if (rc != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
@@ -253,6 +273,7 @@ static void governed_free(struct governed *g)
 	if (g->writer && g->appended && !g->synced)
 		fs_ident_closed_without_sync(&m->stats, &g->idents);
 	jsonl_writer_free(g->writer);
+	fs_rewrite_end(g);
 	fs_handle_unlink(m, &g->base);
 	fs_shared_put(m, g->shared);
 	fs_account_close(m, g->account);
@@ -263,8 +284,10 @@ static void governed_free(struct governed *g)
 static int governed_close(struct governed *g, bool last)
 {
 	bool committed = false;
-	int rc = g->writer ? jsonl_writer_release(g->writer, last, &committed) : 0;
+	int rc = g->rewrite ? fs_rewrite_release(g, last) : 0;
 
+	if (!rc && g->writer)
+		rc = jsonl_writer_release(g->writer, last, &committed);
 	if (rc)
 		return rc;
 	if (committed && g->settings->sync != JSONL_SYNC_NONE) {
@@ -297,7 +320,11 @@ static void governed_release(fuse_req_t req, struct fs_handle *h,
 
 static void governed_abandon(struct fs_handle *h)
 {
-	governed_close(governed_of(h), true);
+	struct governed *g = governed_of(h);
+
+	if (g->rewrite)
+		fs_staged_abandon(&g->rewrite->staged);
+	governed_close(g, true);
 }
 
 /* ---- the rest ---- */
@@ -309,7 +336,7 @@ static void governed_fallocate(fuse_req_t req, struct fs_handle *h, int mode, of
 	char path[PATH_MAX];
 	off_t visible;
 
-	if (mode == FALLOC_FL_KEEP_SIZE) {
+	if (mode == FALLOC_FL_KEEP_SIZE || g->rewrite) {
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
@@ -324,14 +351,50 @@ static void governed_fallocate(fuse_req_t req, struct fs_handle *h, int mode, of
 	fuse_reply_err(req, EPERM);
 }
 
+/* ftruncate: where the log may be written anew, that is how it begins. */
+static int governed_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
+{
+	struct governed *g = governed_of(h);
+	off_t visible;
+	int rc;
+
+	if (!g->rewrite) {
+		if (!g->writer || fs_rewrite_mode(g) == JSONL_REWRITE_DENY)
+			return 1;
+		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
+		if (rc || size >= visible)
+			return rc ? rc : 1;
+		/* A copytruncate is one here, too. */
+		rc = fs_governed_truncate(req, h->inode, size, true);
+		if (rc != -EPERM)
+			return rc;
+		rc = fs_rewrite_begin(g, fuse_req_ctx(req), size);
+		if (rc)
+			return rc;
+	}
+	return fs_staged_truncate(req, &g->rewrite->staged, size);
+}
+
+static bool governed_size(struct fs_handle *h, off_t *size)
+{
+	struct governed *g = governed_of(h);
+
+	if (!g->rewrite)
+		return false;
+	*size = fs_staged_size(&g->rewrite->staged);
+	return true;
+}
+
 /* A log has no holes that a reader should know of. */
 static void governed_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
 			   struct fuse_file_info *fi)
 {
 	struct governed *g = governed_of(h);
 	off_t visible;
-	int rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
+	int rc = 0;
 
+	if (!governed_size(h, &visible))
+		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
 	if (rc || off < 0 || off >= visible)
 		fuse_reply_err(req, rc ? -rc : ENXIO);
 	else
@@ -352,6 +415,8 @@ static const struct fs_handle_ops governed_ops = {
     .fallocate = governed_fallocate,
     .lseek = governed_lseek,
     .fd = governed_fd,
+    .truncate = governed_truncate,
+    .size = governed_size,
     .abandon = governed_abandon,
 };
 
@@ -360,7 +425,9 @@ static const struct fs_handle_ops governed_ops = {
 static int open_allowed(fuse_req_t req, const struct jsonl_settings *settings,
 			const char *path, int flags, off_t visible)
 {
-	if ((flags & O_TRUNC) && visible > 0) {
+	if ((flags & O_TRUNC) && visible > 0 &&
+	    ((flags & O_ACCMODE) == O_RDONLY ||
+	     settings->rewrite == JSONL_REWRITE_DENY)) {
 		fs_denied(
 		    req, "open with O_TRUNC", path,
 		    "it would throw recorded lines away; append (>>), or rotate the "
@@ -440,6 +507,10 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		rc = open_writer(g, visible);
 	if (!rc && write && created_in && g->settings->sync != JSONL_SYNC_NONE)
 		rc = open_directory(m, g, created_in);
+	if (!rc)
+		g->base.inode = i; /* for its path; fs_handle_link makes it right */
+	if (!rc && (fi->flags & O_TRUNC) && visible > 0)
+		rc = fs_rewrite_begin(g, fuse_req_ctx(req), 0);
 	if (rc) {
 		jsonl_writer_free(g->writer);
 		fs_shared_put(m, g->shared);

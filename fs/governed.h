@@ -9,6 +9,8 @@
 #include "shared.h"
 #include "writer.h"
 
+struct fs_rewrite;
+
 struct governed {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
@@ -17,6 +19,9 @@ struct governed {
 	struct fs_account *account;  /* of whoever opened it */
 	struct jsonl_writer *writer; /* NULL: opened for reading */
 	struct jsonl_file_user reader;
+	struct fs_rewrite *_Atomic rewrite; /* rewrite.h; set once, under inode->lock */
+	_Atomic pid_t seen_pid;		    /* whose read met the end last, and where */
+	_Atomic off_t seen_end;
 	struct fs_ident_ring idents;   /* under the writer's mutex */
 	bool sync_each;		       /* answer a write when it is durable */
 	_Atomic unsigned appends;

@@ -1,6 +1,7 @@
 /* What the library tells of a handle: refused bytes go to the quarantine, records are
  * counted per program and file, unfinished ones are charged to the mount. */
 #include "governed.h"
+#include "rewrite.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +18,7 @@ static void *governed_identify(void *ctx, void *caller)
 		return ident;
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	ident = fs_ident_add(&g->idents, &g->m->stats, who->pid, who->uid, path);
+	fs_rewrite_appends(g, who->pid);
 	ident->stats->opens++;
 	g->m->stats.opens++;
 	if (!(g->base.flags & O_APPEND)) {

@@ -1,8 +1,8 @@
 /* What /proc tells of the process behind a request, where the request itself does not say
- * enough. FLUSH comes at the close of every duplicate of a descriptor, from a process that
- * ends as well as from one that was killed; what may be done only at the last close, and
- * not when its program was killed, asks here. Looks at /proc alone, never at a path that
- * could lead into our own mount. Any thread, no lock. */
+ * enough. FLUSH comes at the close of every duplicate of a descriptor, from a process
+ * that ends as well as from one that was killed; what may be done only at the last close,
+ * and not when its program was killed, asks here. Looks at /proc alone, never at a path
+ * that could lead into our own mount. Any thread, no lock. */
 #ifndef FS_LASTCLOSE_H
 #define FS_LASTCLOSE_H
 
@@ -16,8 +16,8 @@ struct fs_process {
 			 * its number */
 };
 
-/* The process that this thread (as requests name it) belongs to. False: it is gone, or may
- * not be looked at. */
+/* The process that this thread (as requests name it) belongs to. False: it is gone, or
+ * may not be looked at. */
 bool fs_process_identify(pid_t pid, struct fs_process *p);
 /* Is the process on its way out because of a signal? False where that cannot be told. */
 bool fs_process_killed(pid_t pid);

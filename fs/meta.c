@@ -75,10 +75,13 @@ static bool is_merged(struct fs_inode *i, const struct stat *st)
 	return merged;
 }
 
-static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i)
+static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
+		       const struct fuse_file_info *fi)
 {
+	struct fs_handle *h = fi ? fs_handle_of(fi) : NULL;
 	struct stat st;
 	int r = fs_inode_stat(m, i, &st);
+	bool own;
 
 	if (!r && is_merged(i, &st))
 		r = -ESTALE; /* then it looks the name up again */
@@ -87,7 +90,9 @@ static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i)
 		return;
 	}
 	fs_stat_public(i, &st);
-	fuse_reply_attr(req, &st, attr_timeout(m, i));
+	/* A length that only this handle sees must not be kept for the others. */
+	own = h && h->ops->size && h->ops->size(h, &st.st_size);
+	fuse_reply_attr(req, &st, own ? 0 : attr_timeout(m, i));
 }
 
 void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -138,8 +143,7 @@ void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs_mount *m = fs_mount_of(req);
 
-	(void)fi;
-	reply_attr(req, m, fs_inode_of(m, ino));
+	reply_attr(req, m, fs_inode_of(m, ino), fi);
 }
 
 /* ---- setattr ---- */
@@ -170,7 +174,9 @@ static int set_plain_size(fuse_req_t req, struct fs_inode *i, off_t size,
 static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
 		    const struct fuse_file_info *fi)
 {
+	struct fs_handle *h = fi ? fs_handle_of(fi) : NULL;
 	bool stale, sealed;
+	int r = 1;
 
 	pthread_mutex_lock(&i->lock);
 	stale = i->stale;
@@ -180,8 +186,12 @@ static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
 		return -ESTALE; /* other rules by now: the kernel looks again */
 	if (sealed)
 		return -EPERM;
+	if (h && h->ops->truncate)
+		r = h->ops->truncate(req, h, size);
+	if (r <= 0)
+		return r;
 	if (i->class == JSONL_CLASS_GOVERNED)
-		return fs_governed_truncate(req, i, size);
+		return fs_governed_truncate(req, i, size, false);
 	return set_plain_size(req, i, size, fi);
 }
 
@@ -294,7 +304,7 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set
 	if (r)
 		fuse_reply_err(req, -r);
 	else
-		reply_attr(req, m, i);
+		reply_attr(req, m, i, fi);
 }
 
 /* ---- the rest ---- */

@@ -1,5 +1,6 @@
 /* What a mount consists of, from opening the source to the last record of the last
  * handle. */
+#include "seen.h"
 #include "start.h"
 
 #include <ctype.h>
@@ -58,6 +59,8 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	r = fs_inode_table_init(m);
 	if (!r)
 		r = fs_idle_init(m);
+	if (!r)
+		r = fs_seen_init(m);
 	return r ? init_fail(m, "inode table", r) : 0;
 }
 
@@ -85,6 +88,7 @@ void fs_mount_drain(struct fs_mount *m)
 void fs_mount_deinit(struct fs_mount *m)
 {
 	fs_idle_deinit(m);
+	fs_seen_deinit(m);
 	if (m->inodes)
 		fs_inode_table_deinit(m);
 	jsonl_quarantine_free(m->quarantine);

@@ -24,7 +24,9 @@
 	X(opens_without_append)                                                            \
 	X(closes_without_newline)                                                          \
 	X(split_records)    /* records that came in more than one write */                 \
-	X(closes_without_sync) /* closed after appending, no fsync by the program itself */
+	X(closes_without_sync) /* closed after appending, no fsync by the program itself */ \
+	X(rewrites)         /* whole files written anew that were taken */                  \
+	X(rewrites_refused)
 
 #define FS_TOTAL_COUNTERS(X)                                                               \
 	FS_WRITER_COUNTERS(X)                                                              \

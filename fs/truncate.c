@@ -77,7 +77,7 @@ static int find_copy(struct fs_mount *m, struct jsonl_file *file, const char *pa
 }
 
 static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
-			   struct jsonl_file *file)
+			   struct jsonl_file *file, bool quiet)
 {
 	char path[PATH_MAX];
 	off_t end;
@@ -92,7 +92,7 @@ static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct fs_inode *
 	else if (!rc)
 		rc = -EPERM;
 	jsonl_file_unfreeze(file);
-	if (rc == -EPERM)
+	if (rc == -EPERM && !quiet)
 		fs_denied(
 		    req, "truncate", path,
 		    "no generation beside it holds exactly the present content; copy it "
@@ -100,7 +100,7 @@ static int empty_if_copied(fuse_req_t req, struct fs_mount *m, struct fs_inode *
 	return rc;
 }
 
-int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size)
+int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size, bool quiet)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct fs_shared *shared;
@@ -113,12 +113,13 @@ int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size)
 	rc = jsonl_file_visible(fs_shared_file(shared), &visible);
 	if (!rc && size != visible) {
 		if (size == 0) {
-			rc = empty_if_copied(req, m, i, fs_shared_file(shared));
+			rc = empty_if_copied(req, m, i, fs_shared_file(shared), quiet);
 		} else {
-			fs_path_of(m, i, path, sizeof(path));
-			fs_denied(req, "truncate", path,
-				  "a log grows by appending records only");
 			rc = -EPERM;
+			fs_path_of(m, i, path, sizeof(path));
+			if (!quiet)
+				fs_denied(req, "truncate", path,
+					  "a log grows by appending records only");
 		}
 	}
 	fs_shared_put(m, shared);

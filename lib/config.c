@@ -61,7 +61,7 @@ static const struct jsonl_option options[] = {
 	  .help = "when records become visible" },
 	{ "rewrite", .type = OPTION_CHOICE, FIELD(file.rewrite), .standard = "deny", .arg = "WHAT",
 	  CHOICES("deny", "extend", "archive"),
-	  .later = 1U << JSONL_REWRITE_EXTEND | 1U << JSONL_REWRITE_ARCHIVE,
+	  .later = 1U << JSONL_REWRITE_ARCHIVE,
 	  .help = "programs that write the whole file anew" },
 	{ "killed", .type = OPTION_CHOICE, FIELD(file.killed), .standard = "drop", .arg = "WHAT",
 	  CHOICES("drop", "commit"), .later = 1U << JSONL_KILLED_COMMIT,
@@ -259,7 +259,7 @@ int jsonl_config_set(struct jsonl_config *config, const char *key, const char *v
 struct config_file {
 	struct jsonl_config *config;
 	const char *path;
-	uint64_t seen; /* one bit an option */
+	uint64_t seen;		 /* one bit an option */
 	struct jsonl_rule *rule; /* whose members are being read; NULL: none */
 	char *error;
 };

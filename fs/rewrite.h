@@ -1,0 +1,45 @@
+/* A handle that writes a log anew, where `rewrite=` allows it. From an O_TRUNC or a
+ * truncation on, its writes go to a staged content (staging.h), which it reads itself if
+ * it may; everybody else goes on with the log as it is. At the last close the new content
+ * is judged: with `extend` it must begin with what its program has seen of the log, and
+ * the rest is appended; with `archive` any whole records replace the log, whose old
+ * content is archived. What others have appended meanwhile stays, behind the new content.
+ * What is refused goes to the quarantine, and close tells. */
+#ifndef FS_REWRITE_H
+#define FS_REWRITE_H
+
+#include "governed.h"
+#include "staging.h"
+
+struct fs_rewrite {
+	struct fs_staged staged;
+	/* Under staged.lock: */
+	off_t base;   /* bytes of the log that its program has seen */
+	off_t done;   /* bytes of the staged content that are in the log; -1: none yet */
+	bool newline; /* and one that they did not end with */
+};
+
+/* What `rewrite=` says of this file: enum jsonl_rewrite. */
+int fs_rewrite_mode(const struct governed *g);
+/* Begins, with the first `keep` bytes of the present content. 0 or -errno. The handle
+ * must be open for writing. Called for a handle that has begun it does nothing. */
+int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller,
+		     off_t keep) jsonl_must_check;
+void fs_rewrite_end(struct governed *g);
+/* Operations of a handle that has begun; each answers its request. */
+void fs_rewrite_write(fuse_req_t req, struct governed *g, struct fuse_bufvec *in,
+		      off_t off, struct fuse_file_info *fi);
+void fs_rewrite_flush(fuse_req_t req, struct governed *g);
+void fs_rewrite_fsync(fuse_req_t req, struct governed *g);
+/* The handle goes. 0, or -EAGAIN: come again, unless `last`. */
+int fs_rewrite_release(struct governed *g, bool last) jsonl_must_check;
+
+/* A read of this process has met the end of the log. */
+void fs_rewrite_seen(struct governed *g, pid_t pid, off_t end);
+/* The process has begun to append: from here on it knows what is in the log. */
+void fs_rewrite_appends(struct governed *g, pid_t pid);
+/* How much of the log the process has seen: where a read of it met the end, or `visible`.
+ */
+off_t fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible);
+
+#endif
