@@ -1,6 +1,7 @@
 """Plain files behave as without the mount: for programs, for system calls, for several
 users at once. What random operations find is in test_differential; here are the things
-that need a story: users and groups, ACLs, descriptors, locks, notification, many files."""
+that need a story: users and groups, ACLs, descriptors, locks, notification, many files.
+Whole programs are in test_workloads."""
 
 import ctypes
 import errno
@@ -944,70 +945,6 @@ def test_mounts_below_the_source(mount, workdir):
 
 
 # ---- programs ----
-
-
-@pytest.mark.limit(120)
-def test_git(m):
-    script = """
-        git init -q -b main repo && cd repo && git config user.email a@b && git config user.name n
-        for i in $(seq 40); do echo $i > f$i; git add f$i; git commit -qm "c$i"; done
-        git gc -q --aggressive && git fsck --strict
-        git clone -q . ../clone && cd ../clone && git checkout -q HEAD~20
-        test "$(ls | wc -l)" = 20 && git status --porcelain && git -C ../repo bisect start -q HEAD HEAD~30
-    """
-    util.sh(script, m.p(), timeout=100)
-
-
-def test_sqlite_wal(m):
-    script = """
-import sqlite3, sys
-db = sqlite3.connect("t.db", timeout=30, isolation_level=None)
-db.execute("pragma mmap_size=1000000")
-for n in range(200):
-    db.execute("insert into t values(?, ?)", (sys.argv[1], n))
-"""
-    util.py("""
-import sqlite3
-db = sqlite3.connect("t.db")
-db.execute("pragma journal_mode=wal")
-db.execute("create table t(a, b)")
-""", m.p())
-    with util.running(util.PYTHON, "-c", script, "one", cwd=m.p()) as p:
-        util.py(script, m.p(), "two")
-        assert p.wait(60) == 0, p.stderr.read()
-    util.py("""
-import sqlite3
-db = sqlite3.connect("t.db")
-assert db.execute("pragma integrity_check").fetchone() == ("ok",)
-assert db.execute("select count(*) from t").fetchone() == (400,)
-""", m.p())
-
-
-def test_tar_and_rsync_round_trip(m, workdir):
-    top = m.p("tree")
-    top.mkdir()
-    (top / "d").mkdir()
-    (top / "d/f").write_bytes(os.urandom(100000))
-    os.link(top / "d/f", top / "g")
-    os.symlink("d/f", top / "l")
-    os.mkfifo(top / "p")
-    os.setxattr(top / "g", "user.a", b"1")
-    os.setxattr(top / "g", "system.posix_acl_access", acl(
-        (USER_OBJ, 6), (USER, 6, ADA), (GROUP_OBJ, 4), (MASK, 6), (OTHER, 4)))
-    os.chown(top / "g", BEN, TEAM)
-    os.utime(top / "g", ns=(1, 1_234_567_891_011_121_314))
-    with open(top / "sparse", "wb") as f:
-        f.truncate(1 << 20)
-    before = differ.tree(top)
-    back = m.p("back")
-    back.mkdir()
-    util.sh(
-        'tar --xattrs --xattrs-include="*" --acls -S -cf t.tar -C tree . && '
-        'tar --xattrs --xattrs-include="*" --acls -xpf t.tar -C back', m.p(), timeout=60)
-    assert differ.tree(back) == before
-    if util.have("rsync"):
-        util.run("rsync", "-aHAXS", f"{top}/", m.p("synced/"), check=0)
-        assert differ.tree(m.p("synced")) == before
 
 
 def test_make_a_program_and_run_it(m):
