@@ -1,17 +1,15 @@
 #include "check.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "cleanup.h"
 #include "config.h"
+#include "reader.h"
 #include "text.h"
 
-#define PIECE	      (256U << 10) /* bytes that are read at once: they stay in the cache */
-#define LINE_FINDINGS 16	   /* told of one line; a binary file would have no end */
-#define STILL_SECONDS 2		   /* a tail that has not grown for so long is the end */
-#define LOOK_AGAIN    20	   /* milliseconds */
+#define LINE_FINDINGS 16 /* told of one line; a binary file would have no end */
+#define STILL_SECONDS 2	 /* a tail that has not grown for so long is the end */
+#define LOOK_AGAIN    20 /* milliseconds */
 
 static const struct {
 	const char *name;
@@ -48,19 +46,14 @@ uint64_t jsonl_check_damage(const struct jsonl_check_counts *counts)
 }
 
 struct scan {
-	const struct jsonl_io *io;
-	int fd;
+	struct jsonl_reader r;
 	const struct jsonl_limits *lim;
 	const struct jsonl_check *check;
 	struct jsonl_check_counts *counts;
-	char *buf;
-	size_t start, end, cap; /* buf[start..end) was read and not yet judged */
-	size_t searched;	/* bytes from start on that hold no newline */
-	uint64_t base;		/* where buf[0] stands in the file */
-	uint64_t size;		/* up to where to read */
-	uint64_t line;		/* number of the line at start */
-	bool last;		/* the line at start is the last that is looked at */
-	unsigned told;		/* findings of this line */
+	uint64_t to;   /* a line that begins here or behind is another part's */
+	uint64_t line; /* number of the line at start */
+	bool last;     /* the line at start is the last that is looked at */
+	unsigned told; /* findings of this line */
 };
 
 static int tell(struct scan *s, enum jsonl_finding_kind kind, int verdict,
@@ -82,54 +75,18 @@ static int tell(struct scan *s, enum jsonl_finding_kind kind, int verdict,
 
 /* ---- reading ---- */
 
-/* Room for at least one byte more behind end; what is judged already makes way first. */
-static int make_room(struct scan *s)
+/* Reads on. 1: something was read; 0: the end, also of a file that was cut under our
+ * eyes; or -errno. */
+static int fill(struct scan *s)
 {
-	size_t cap;
-	char *grown;
+	ssize_t n = jsonl_reader_fill(&s->r);
 
-	if (s->start) {
-		memmove(s->buf, s->buf + s->start, s->end - s->start);
-		s->base += s->start;
-		s->end -= s->start;
-		s->start = 0;
-	}
-	if (s->end + PIECE <= s->cap)
-		return 0;
-	cap = s->cap ? s->cap * 2 : 2 * (size_t)PIECE;
-	grown = realloc(s->buf, cap);
-	if (!grown)
-		return -ENOMEM;
-	s->buf = grown;
-	s->cap = cap;
-	return 0;
-}
-
-/* Reads on. The number of bytes, 0 at the end, or -errno. */
-static ssize_t fill(struct scan *s)
-{
-	uint64_t at;
-	size_t want = PIECE;
-	ssize_t n;
-	int rc = make_room(s);
-
-	if (rc < 0)
-		return rc;
-	at = s->base + s->end;
-	if (at >= s->size)
-		return 0;
-	if (want > s->size - at)
-		want = (size_t)(s->size - at);
-	do
-		n = s->io->pread(s->io, s->fd, s->buf + s->end, want, (off_t)at);
-	while (n == -EINTR);
-	if (n > 0) {
-		s->end += (size_t)n;
-		s->counts->bytes += (uint64_t)n;
-		if (s->check->progress)
-			s->check->progress(s->check->ctx, (uint64_t)n);
-	}
-	return n;
+	if (n <= 0)
+		return n == -ESTALE ? 0 : (int)n;
+	s->counts->bytes += (uint64_t)n;
+	if (s->check->progress)
+		s->check->progress(s->check->ctx, (uint64_t)n);
+	return 1;
 }
 
 static void look_again_later(void)
@@ -148,12 +105,12 @@ static int wait_for_more(struct scan *s)
 	for (int i = 0; i < STILL_SECONDS * 1000 / LOOK_AGAIN; i++) {
 		struct timespec now;
 		struct stat st;
-		int rc = s->io->fstat(s->io, s->fd, &st);
+		int rc = s->r.io->fstat(s->r.io, s->r.fd, &st);
 
 		if (rc < 0)
 			return rc;
-		if ((uint64_t)st.st_size > s->size) {
-			s->size = (uint64_t)st.st_size;
+		if ((uint64_t)st.st_size > s->r.size) {
+			s->r.size = (uint64_t)st.st_size;
 			return 1;
 		}
 		clock_gettime(CLOCK_REALTIME, &now);
@@ -169,19 +126,15 @@ static int wait_for_more(struct scan *s)
  */
 static int fill_or_wait(struct scan *s)
 {
-	for (;;) {
-		ssize_t n = fill(s);
-		int rc;
+	int rc = fill(s);
 
-		if (n != 0)
-			return n < 0 ? (int)n : 1;
-		/* Cut under our eyes, or really the end. */
-		if (s->base + s->end < s->size)
-			return 0;
+	while (rc == 0 && s->r.base + s->r.end >= s->r.size) {
 		rc = wait_for_more(s);
 		if (rc <= 0)
-			return rc;
+			break;
+		rc = fill(s);
 	}
+	return rc;
 }
 
 /* ---- judging ---- */
@@ -203,7 +156,7 @@ static enum jsonl_finding_kind kind_of(int verdict, bool terminated)
 static int judge_record(struct scan *s, size_t len, bool terminated,
 			const struct jsonl_text *text)
 {
-	uint64_t at = s->base + s->start;
+	uint64_t at = jsonl_reader_offset(&s->r);
 	size_t stored = len + 1; /* as it is, or will be, with its newline */
 	int rc = 0;
 
@@ -232,49 +185,35 @@ static int judge_blank(struct scan *s, size_t len)
 	s->counts->blank++;
 	if (s->lim->blank == JSONL_BLANK_KEEP)
 		return 0;
-	return tell(s, JSONL_FINDING_BLANK, JSONL_OK, s->base + s->start, len);
+	return tell(s, JSONL_FINDING_BLANK, JSONL_OK, jsonl_reader_offset(&s->r), len);
 }
 
 /* ---- lines with NULs, and lines without end ---- */
 
-/* Length of the run of NULs at p. By words: after a crash, or in a hole, runs are long.
- */
-static size_t nul_length(const char *p, size_t len)
-{
-	size_t n = 0;
-
-	for (uint64_t word[4]; n + sizeof(word) <= len; n += sizeof(word)) {
-		memcpy(word, p + n, sizeof(word));
-		if (word[0] | word[1] | word[2] | word[3])
-			break;
-	}
-	while (n < len && p[n] == '\0')
-		n++;
-	return n;
-}
-
 /* Steps over a run of NULs, however long. */
 static int step_over_nuls(struct scan *s)
 {
-	uint64_t from = s->base + s->start;
+	uint64_t from = jsonl_reader_offset(&s->r);
 	int rc = 1;
 
 	while (rc == 1) {
-		s->start += nul_length(s->buf + s->start, s->end - s->start);
-		if (s->start < s->end)
+		s->r.start +=
+		    jsonl_reader_nuls(s->r.buf + s->r.start, s->r.end - s->r.start);
+		if (s->r.start < s->r.end)
 			break;
 		rc = fill_or_wait(s);
 	}
 	if (rc < 0)
 		return rc;
-	return tell(s, JSONL_FINDING_NUL, JSONL_NUL, from, s->base + s->start - from);
+	return tell(s, JSONL_FINDING_NUL, JSONL_NUL, from,
+		    jsonl_reader_offset(&s->r) - from);
 }
 
 /* Bytes from start to the next NUL or newline, as far as they are read. */
 static size_t piece_length(const struct scan *s, bool *ends)
 {
-	const char *p = s->buf + s->start;
-	size_t len = s->end - s->start;
+	const char *p = s->r.buf + s->r.start;
+	size_t len = s->r.end - s->r.start;
 	const char *stop = memchr(p, '\n', len);
 	const char *nul = memchr(p, '\0', stop ? (size_t)(stop - p) : len);
 
@@ -287,19 +226,19 @@ static size_t piece_length(const struct scan *s, bool *ends)
 /* Steps over the rest of a piece that is longer than any record may be. */
 static int step_over_long(struct scan *s)
 {
-	uint64_t from = s->base + s->start;
+	uint64_t from = jsonl_reader_offset(&s->r);
 	bool ends = false;
 	int rc = 1;
 
 	while (rc == 1 && !ends) {
-		s->start += piece_length(s, &ends);
+		s->r.start += piece_length(s, &ends);
 		if (!ends)
 			rc = fill_or_wait(s);
 	}
 	if (rc < 0)
 		return rc;
 	return tell(s, JSONL_FINDING_TOO_LONG, JSONL_TOO_LONG, from,
-		    s->base + s->start - from);
+		    jsonl_reader_offset(&s->r) - from);
 }
 
 /* What stands between NULs: perhaps half a record, perhaps a whole one. */
@@ -317,13 +256,13 @@ static int judge_piece(struct scan *s)
 		return rc;
 	if (len >= s->lim->maxrecord)
 		return step_over_long(s);
-	rc = jsonl_text_check(s->buf + s->start, len, s->lim->maxdepth, &text);
+	rc = jsonl_text_check(s->r.buf + s->r.start, len, s->lim->maxdepth, &text);
 	if (rc > 0 && rc != JSONL_BLANK)
-		rc =
-		    tell(s, kind_of(rc, ends), rc, s->base + s->start + text.offset, len);
+		rc = tell(s, kind_of(rc, ends), rc,
+			  jsonl_reader_offset(&s->r) + text.offset, len);
 	else
 		rc = 0;
-	s->start += len;
+	s->r.start += len;
 	return rc;
 }
 
@@ -334,7 +273,7 @@ static int judge_in_pieces(struct scan *s, bool *ended)
 	int rc = 0;
 
 	while (rc == 0) {
-		if (s->start == s->end) {
+		if (s->r.start == s->r.end) {
 			rc = fill_or_wait(s);
 			if (rc <= 0) {
 				*ended = true;
@@ -342,11 +281,11 @@ static int judge_in_pieces(struct scan *s, bool *ended)
 			}
 			rc = 0;
 		}
-		if (s->buf[s->start] == '\n') {
-			s->start++;
+		if (s->r.buf[s->r.start] == '\n') {
+			s->r.start++;
 			return 0;
 		}
-		rc = s->buf[s->start] == '\0' ? step_over_nuls(s) : judge_piece(s);
+		rc = s->r.buf[s->r.start] == '\0' ? step_over_nuls(s) : judge_piece(s);
 	}
 	return rc;
 }
@@ -364,8 +303,8 @@ static int judge_line(struct scan *s, size_t len, bool terminated, bool *ended)
 	s->counts->lines++;
 	if (len >= s->lim->maxrecord)
 		return judge_in_pieces(s, ended);
-	rc = jsonl_text_check(s->buf + s->start, len, s->lim->maxdepth, &text);
-	if (rc == JSONL_NUL || (rc > 0 && memchr(s->buf + s->start, '\0', len)))
+	rc = jsonl_text_check(s->r.buf + s->r.start, len, s->lim->maxdepth, &text);
+	if (rc == JSONL_NUL || (rc > 0 && memchr(s->r.buf + s->r.start, '\0', len)))
 		return judge_in_pieces(s, ended);
 	if (rc == JSONL_OK)
 		rc = judge_record(s, len, terminated, &text);
@@ -373,40 +312,37 @@ static int judge_line(struct scan *s, size_t len, bool terminated, bool *ended)
 		rc = judge_blank(s, len);
 	else
 		rc = tell(s, kind_of(rc, terminated), rc,
-			  s->base + s->start + text.offset, len);
-	s->start += len + terminated;
+			  jsonl_reader_offset(&s->r) + text.offset, len);
+	s->r.start += len + terminated;
 	return rc;
 }
 
-static int judge_all(struct scan *s)
+static int judge_lines(struct scan *s)
 {
 	bool ended = false;
 	int rc = 0;
 
-	while (rc == 0 && !ended) {
-		const char *from = s->buf + s->start;
-		const char *newline =
-		    memchr(from + s->searched, '\n', s->end - s->start - s->searched);
+	while (rc == 0 && !ended && jsonl_reader_offset(&s->r) < s->to) {
+		size_t len = s->r.end - s->r.start;
+		bool newline = jsonl_reader_line(&s->r, &len);
 
-		if (newline || s->end - s->start >= s->lim->maxrecord) {
-			size_t len =
-			    newline ? (size_t)(newline - from) : s->end - s->start;
+		if (newline || len >= s->lim->maxrecord) {
 			/* The line that was being appended is looked at, nothing after
 			 * it. */
 			bool last = s->last;
 
 			rc = judge_line(s, len, newline, &ended);
 			s->line++;
-			s->searched = 0;
+			s->r.searched = 0;
 			ended = ended || last;
 			continue;
 		}
-		s->searched = s->end - s->start;
-		rc = s->searched ? fill_or_wait(s) : (int)fill(s);
+		rc = len ? fill_or_wait(s) : fill(s);
 		if (rc == 0) {
 			ended = true;
-			if (s->end > s->start)
-				rc = judge_line(s, s->end - s->start, false, &ended);
+			len = s->r.end - s->r.start;
+			if (len)
+				rc = judge_line(s, len, false, &ended);
 		} else if (rc > 0) {
 			rc = 0;
 		}
@@ -414,28 +350,70 @@ static int judge_all(struct scan *s)
 	return rc;
 }
 
+/* A part begins with the first line that begins in it: what is before belongs to the part
+ * before, which reads on for it. 1: found, 0: none, or -errno. */
+static int find_first_line(struct scan *s)
+{
+	ssize_t n = 1;
+	size_t len;
+
+	while (!jsonl_reader_line(&s->r, &len)) {
+		s->r.start = s->r.end;
+		s->r.searched = 0;
+		if (jsonl_reader_offset(&s->r) >= s->to)
+			return 0;
+		n = jsonl_reader_fill(&s->r);
+		if (n <= 0)
+			return n == -ESTALE ? 0 : (int)n;
+	}
+	s->r.start += len + 1;
+	s->r.searched = 0;
+	s->counts->bytes += s->r.end - s->r.start;
+	return 1;
+}
+
+int jsonl_check_part(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,
+		     const struct jsonl_check *check, const struct jsonl_part *part,
+		     struct jsonl_check_counts *counts)
+{
+	struct scan s = {
+	    .lim = limits, .check = check, .counts = counts, .to = part->to, .line = 1};
+	/* With the byte before: it may be the newline. */
+	int rc = jsonl_reader_init(&s.r, io, fd, part->from - !!part->from, part->size);
+
+	s.r.soft = part->to;
+	if (rc == 0)
+		rc = part->from ? find_first_line(&s) : 1;
+	if (rc == 1) {
+		rc = judge_lines(&s);
+		/* Of the next part, or appended after we began. */
+		counts->bytes -= s.r.end - s.r.start;
+	}
+	jsonl_reader_deinit(&s.r);
+	return rc;
+}
+
 int jsonl_check_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,
 		   const struct jsonl_check *check, struct jsonl_check_counts *counts)
 {
-	struct scan s = {
-	    .io = io,
-	    .fd = fd,
-	    .lim = limits,
-	    .check = check,
-	    .counts = counts,
-	    .line = 1,
-	};
+	struct jsonl_part whole = {.to = UINT64_MAX};
 	struct stat st;
-	int rc;
+	int rc = io->fstat(io, fd, &st);
 
-	rc = io->fstat(io, fd, &st);
 	if (rc < 0)
 		return rc;
-	s.size = (uint64_t)st.st_size;
-	rc = make_room(&s);
-	if (rc == 0)
-		rc = judge_all(&s);
-	counts->bytes -= s.end - s.start; /* appended after we began */
-	free(s.buf);
-	return rc;
+	whole.size = (uint64_t)st.st_size;
+	return jsonl_check_part(io, fd, limits, check, &whole, counts);
+}
+
+void jsonl_check_add(struct jsonl_check_counts *to, const struct jsonl_check_counts *from)
+{
+	to->bytes += from->bytes;
+	to->lines += from->lines;
+	to->records += from->records;
+	to->blank += from->blank;
+	to->oversize += from->oversize;
+	to->largest = from->largest > to->largest ? from->largest : to->largest;
+	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
+		to->findings[i] += from->findings[i];
 }

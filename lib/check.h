@@ -72,6 +72,21 @@ int jsonl_check_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits 
 		   const struct jsonl_check *check,
 		   struct jsonl_check_counts *counts) jsonl_must_check;
 
+/* A file may be read in parts, by several threads: its lines belong to the part that they
+ * begin in. Of all parts of a file the first has from 0, each other its `from` where the one
+ * before has `to`, the last `to` UINT64_MAX; `size` is that of the file, the same for all. */
+struct jsonl_part {
+	uint64_t from, to, size;
+};
+
+/* As jsonl_check_fd, for one part. Lines are counted from 1 in each part: that of the file is
+ * known when the lines of the parts before are. */
+int jsonl_check_part(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,
+		     const struct jsonl_check *check, const struct jsonl_part *part,
+		     struct jsonl_check_counts *counts) jsonl_must_check;
+/* Adds the counts of a part, or of a file. */
+void jsonl_check_add(struct jsonl_check_counts *to, const struct jsonl_check_counts *from);
+
 /* The name for programs, the sentence for people; static storage. */
 const char *jsonl_finding_name(enum jsonl_finding_kind kind);
 const char *jsonl_finding_text(enum jsonl_finding_kind kind);

@@ -1,14 +1,12 @@
 #include "repair.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "cleanup.h"
 #include "config.h"
+#include "reader.h"
 #include "text.h"
 
-#define PIECE	  (256U << 10) /* bytes that are read at once */
-#define LINE_LONG 4	       /* maxrecords after which it is no line any more */
+#define LINE_LONG 4 /* maxrecords after which it is no line any more */
 
 static const struct {
 	const char *name;
@@ -38,15 +36,10 @@ bool jsonl_repair_is_needed(const struct jsonl_repair_counts *counts)
 }
 
 struct pass {
-	const struct jsonl_io *io;
-	int fd;
+	struct jsonl_reader r;
 	const struct jsonl_limits *lim;
 	const struct jsonl_repair *repair;
 	struct jsonl_repair_counts *counts;
-	char *buf; /* buf[start..end) was read and not yet judged */
-	size_t start, end, cap;
-	uint64_t base; /* where buf[0] stands in the file */
-	uint64_t size; /* up to where to read */
 	uint64_t line;
 	uint64_t nul_from, nul_length; /* a run that is not told yet */
 	bool after_nul;		       /* what comes touches a NUL */
@@ -86,7 +79,8 @@ static int set_aside(struct pass *p, const char *data, size_t len, int verdict,
 	const struct jsonl_repair_change c = {.kind = JSONL_REPAIR_SET_ASIDE,
 					      .verdict = verdict,
 					      .line = p->line,
-					      .offset = p->base + (size_t)(data - p->buf),
+					      .offset =
+						  p->r.base + (size_t)(data - p->r.buf),
 					      .length = len,
 					      .wrong = wrong};
 
@@ -159,7 +153,7 @@ static int split(struct pass *p, const char *data, size_t len, size_t wrong)
 {
 	struct jsonl_repair_change c = {.kind = JSONL_REPAIR_SPLIT,
 					.line = p->line,
-					.offset = p->base + (size_t)(data - p->buf),
+					.offset = p->r.base + (size_t)(data - p->r.buf),
 					.length = len};
 	uint64_t parts;
 	int rc = each_part(p, data, len, false, &parts);
@@ -181,7 +175,7 @@ static int judge_piece(struct pass *p, const char *data, size_t len, bool touche
 	const struct jsonl_repair_change newline = {
 	    .kind = JSONL_REPAIR_NEWLINE,
 	    .line = p->line,
-	    .offset = p->base + (size_t)(data - p->buf) + len};
+	    .offset = p->r.base + (size_t)(data - p->r.buf) + len};
 	struct jsonl_text text;
 	int verdict = judge(p, data, len, &text), rc;
 
@@ -212,35 +206,26 @@ static int judge_piece(struct pass *p, const char *data, size_t len, bool touche
 static size_t run_length(const char *data, size_t len, bool nuls)
 {
 	const char *stop;
-	size_t n = 0;
 
-	if (!nuls) {
-		stop = memchr(data, '\0', len);
-		return stop ? (size_t)(stop - data) : len;
-	}
-	for (uint64_t word[4]; n + sizeof(word) <= len; n += sizeof(word)) {
-		memcpy(word, data + n, sizeof(word));
-		if (word[0] | word[1] | word[2] | word[3])
-			break;
-	}
-	while (n < len && data[n] == '\0')
-		n++;
-	return n;
+	if (nuls)
+		return jsonl_reader_nuls(data, len);
+	stop = memchr(data, '\0', len);
+	return stop ? (size_t)(stop - data) : len;
 }
 
 /* NULs at start belong to the run that is not told yet: they need no memory, as runs may
  * be as long as the disk. */
 static void step_over_nuls(struct pass *p)
 {
-	size_t n = run_length(p->buf + p->start, p->end - p->start, true);
+	size_t n = run_length(p->r.buf + p->r.start, p->r.end - p->r.start, true);
 
 	if (!n)
 		return;
 	if (!p->nul_length)
-		p->nul_from = p->base + p->start;
+		p->nul_from = jsonl_reader_offset(&p->r);
 	p->nul_length += n;
 	p->after_nul = true;
-	p->start += n;
+	p->r.start += n;
 }
 
 /* The line of `len` bytes at start, whose first byte is no NUL. */
@@ -250,7 +235,7 @@ static int judge_line(struct pass *p, size_t len, bool terminated)
 	int rc = tell_nuls(p);
 
 	while (rc == 0 && done < len) {
-		const char *data = p->buf + p->start + done;
+		const char *data = p->r.buf + p->r.start + done;
 		size_t piece = run_length(data, len - done, false);
 		size_t nuls = run_length(data + piece, len - done - piece, true);
 		bool touched = p->after_nul || nuls;
@@ -258,7 +243,7 @@ static int judge_line(struct pass *p, size_t len, bool terminated)
 		rc = judge_piece(p, data, piece, touched, terminated);
 		done += piece + nuls;
 		if (rc == 0 && nuls) {
-			p->nul_from = p->base + p->start + done - nuls;
+			p->nul_from = jsonl_reader_offset(&p->r) + done - nuls;
 			p->nul_length = nuls;
 			p->after_nul = true;
 			/* A run that ends the buffer may go on in what is read next. */
@@ -266,7 +251,7 @@ static int judge_line(struct pass *p, size_t len, bool terminated)
 				rc = tell_nuls(p);
 		}
 	}
-	p->start += len;
+	p->r.start += len;
 	return rc;
 }
 
@@ -274,58 +259,23 @@ static int judge_line(struct pass *p, size_t len, bool terminated)
  * memory than a record. */
 static int judge_up_to_nul(struct pass *p)
 {
-	const char *nul = memrchr(p->buf + p->start, '\0', p->end - p->start);
+	const char *nul = memrchr(p->r.buf + p->r.start, '\0', p->r.end - p->r.start);
 
-	return nul ? judge_line(p, (size_t)(nul + 1 - (p->buf + p->start)), false) : 0;
+	return nul ? judge_line(p, (size_t)(nul + 1 - (p->r.buf + p->r.start)), false)
+		   : 0;
 }
 
 /* ---- reading ---- */
 
-static int make_room(struct pass *p)
-{
-	size_t cap;
-	char *grown;
-
-	if (p->start) {
-		memmove(p->buf, p->buf + p->start, p->end - p->start);
-		p->base += p->start;
-		p->end -= p->start;
-		p->start = 0;
-	}
-	if (p->end + PIECE <= p->cap)
-		return 0;
-	cap = p->cap ? p->cap * 2 : 2 * (size_t)PIECE;
-	grown = realloc(p->buf, cap);
-	if (!grown)
-		return -ENOMEM;
-	p->buf = grown;
-	p->cap = cap;
-	return 0;
-}
-
-/* Reads on. The number of bytes, 0 at the end, or -errno; a callback's answer in *rc. */
+/* Reads on. The number of bytes, 0 at the end; on failure -1, and *rc: -errno (-ESTALE:
+ * the file was cut under our eyes, so what we know of it is not true any more), or a
+ * callback's answer. */
 static ssize_t fill(struct pass *p, int *rc)
 {
-	size_t want = PIECE;
-	uint64_t at;
-	ssize_t n;
+	ssize_t n = jsonl_reader_fill(&p->r);
 
-	*rc = make_room(p);
-	if (*rc < 0)
-		return -1;
-	at = p->base + p->end;
-	if (want > p->size - at)
-		want = (size_t)(p->size - at);
-	do
-		n = want ? p->io->pread(p->io, p->fd, p->buf + p->end, want, (off_t)at)
-			 : 0;
-	while (n == -EINTR);
-	/* It was cut under our eyes: what we know of it is not true any more. */
-	if (n == 0 && want)
-		n = -ESTALE;
 	*rc = n < 0 ? (int)n : 0;
 	if (n > 0) {
-		p->end += (size_t)n;
 		p->counts->bytes += (uint64_t)n;
 		if (p->repair->progress)
 			*rc = p->repair->progress(p->repair->ctx, (uint64_t)n);
@@ -348,56 +298,42 @@ static int end_line(struct pass *p)
 
 static int read_all(struct pass *p)
 {
-	size_t searched = 0; /* bytes from start on that hold no newline */
 	bool ended = false;
 	int rc = 0;
 
 	while (rc == 0) {
-		const char *newline;
+		size_t len;
 
-		if (!searched)
+		if (!p->r.searched)
 			step_over_nuls(p);
-		newline = p->end - p->start > searched
-			      ? memchr(p->buf + p->start + searched, '\n',
-				       p->end - p->start - searched)
-			      : NULL;
-		if (newline) {
-			size_t len = (size_t)(newline - p->buf) - p->start;
-
+		if (jsonl_reader_line(&p->r, &len)) {
 			rc = len ? judge_line(p, len, true) : end_line(p);
-			p->start++;
+			p->r.start++;
+			p->r.searched = 0;
 			p->line++;
 			p->after_nul = false;
-			searched = 0;
 			continue;
 		}
 		if (ended)
 			break;
 		/* What stands before a NUL is all that there is of it. */
 		rc = judge_up_to_nul(p);
-		searched = p->end - p->start;
+		p->r.searched = p->r.end - p->r.start;
 		if (rc)
 			break;
-		if (searched > LINE_LONG * p->lim->maxrecord + PIECE)
+		if (p->r.searched > LINE_LONG * p->lim->maxrecord + JSONL_READER_PIECE)
 			return JSONL_TOO_LONG;
 		ended = fill(p, &rc) == 0;
 	}
-	if (rc == 0 && p->end > p->start)
-		rc = judge_line(p, p->end - p->start, false);
+	if (rc == 0 && p->r.end > p->r.start)
+		rc = judge_line(p, p->r.end - p->r.start, false);
 	return rc ? rc : tell_nuls(p);
 }
 
 int jsonl_repair_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,
 		    const struct jsonl_repair *repair, struct jsonl_repair_counts *counts)
 {
-	struct pass p = {
-	    .io = io,
-	    .fd = fd,
-	    .lim = limits,
-	    .repair = repair,
-	    .counts = counts,
-	    .line = 1,
-	};
+	struct pass p = {.lim = limits, .repair = repair, .counts = counts, .line = 1};
 	struct stat st;
 	int rc;
 
@@ -405,10 +341,9 @@ int jsonl_repair_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits
 	rc = io->fstat(io, fd, &st);
 	if (rc < 0)
 		return rc;
-	p.size = (uint64_t)st.st_size;
-	rc = make_room(&p);
+	rc = jsonl_reader_init(&p.r, io, fd, 0, (uint64_t)st.st_size);
 	if (rc == 0)
 		rc = read_all(&p);
-	free(p.buf);
+	jsonl_reader_deinit(&p.r);
 	return rc;
 }

@@ -40,6 +40,7 @@ static char seen[1 << 16];
 static size_t seen_len;
 static int stop_after; /* findings; 0: never */
 static uint64_t progress;
+static uint64_t lines_before; /* of the parts before the one that is read */
 
 static int remember(void *ctx, const struct jsonl_finding *f)
 {
@@ -47,7 +48,8 @@ static int remember(void *ctx, const struct jsonl_finding *f)
 	if (seen_len < sizeof(seen) - 128)
 		seen_len += (size_t)snprintf(
 		    seen + seen_len, sizeof(seen) - seen_len, "%s@%llu:%llu+%llu ",
-		    jsonl_finding_name(f->kind), (unsigned long long)f->line,
+		    jsonl_finding_name(f->kind),
+		    (unsigned long long)(lines_before + f->line),
 		    (unsigned long long)f->offset, (unsigned long long)f->length);
 	return stop_after && --stop_after == 0 ? 77 : 0;
 }
@@ -183,6 +185,44 @@ static void test_table(void)
 			CHECK(c.bytes == table[i].len && progress == table[i].len);
 		}
 	}
+}
+
+/* Cut into parts at any byte, a file has the same findings and counts. */
+static void test_parts(void)
+{
+	static const uint64_t steps[] = {1, 2, 3, 5, 8, 13, 40, 64};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct jsonl_check_counts whole;
+
+		lay_down(table[i].text, table[i].len);
+		CHECK(run(&standard, 1 << 20, &whole) == 0);
+		for (size_t p = 0; p < sizeof(steps) / sizeof(steps[0]); p++) {
+			struct jsonl_check_counts sum = {0};
+			struct jsonl_part part = {.size = table[i].len};
+
+			seen[0] = '\0';
+			seen_len = 0;
+			lines_before = 0;
+			while (part.to < UINT64_MAX) {
+				struct jsonl_check_counts c = {0};
+
+				part.from = part.to;
+				part.to = part.from + steps[p];
+				if (part.to >= table[i].len)
+					part.to = UINT64_MAX;
+				CHECK(jsonl_check_part(&jsonl_io_system, fd, &standard,
+						       &hooks, &part, &c) == 0);
+				jsonl_check_add(&sum, &c);
+				lines_before += c.lines;
+			}
+			CHECK(strcmp(seen, table[i].want) == 0, "row %zu by %llu: %s", i,
+			      (unsigned long long)steps[p], seen);
+			CHECK(memcmp(&sum, &whole, sizeof(sum)) == 0, "row %zu by %llu",
+			      i, (unsigned long long)steps[p]);
+		}
+	}
+	lines_before = 0;
 }
 
 /* The counts of a file are the sum of its findings. */
@@ -350,6 +390,7 @@ int main(void)
 	if (!CHECK(fd >= 0))
 		return check_done();
 	test_table();
+	test_parts();
 	test_counts();
 	test_limits();
 	test_stop();
