@@ -1,5 +1,5 @@
 /* jsonlfsctl check: every governed file, every line. */
-#include "check_report.h"
+#include "check_pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 /* What the command line says; strings are borrowed from argv. */
 struct request {
 	bool json, all;
+	unsigned jobs; /* 0: as many as there are processors */
 	struct ctl_options options;
 	char **paths;
 	int npaths;
@@ -24,9 +25,25 @@ struct request {
 
 /* ---- the command line ---- */
 
+static int parse_jobs(struct request *r, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (value[0] < '1' || value[0] > '9' || *end || n > 1000)
+		return ctl_usage(&ctl_check, "--jobs is a number from 1 on, not %s",
+				 value);
+	r->jobs = (unsigned)n;
+	return 0;
+}
+
 /* One argument that begins with a dash; may take the next. */
 static int parse_option(struct request *r, int argc, char **argv, int *i)
 {
+	const char *value;
+
+	if (ctl_take_value("--jobs", argc, argv, i, &value))
+		return parse_jobs(r, value);
 	if (strcmp(argv[*i], "--json") == 0)
 		r->json = true;
 	else if (strcmp(argv[*i], "--all") == 0)
@@ -60,19 +77,16 @@ static int parse(struct request *r, int argc, char **argv)
 
 struct run {
 	struct check_report *report;
+	struct check_pool *pool;
 	struct jsonl_limits limits;
 	bool measuring; /* only add up sizes, for the progress line */
 };
 
-static int told_finding(void *ctx, const struct jsonl_finding *f)
+/* What comes before in the order of names is told first. */
+static void tell_error(struct run *run, const char *shown, int code)
 {
-	check_report_finding(((struct run *)ctx)->report, f);
-	return 0;
-}
-
-static void told_progress(void *ctx, uint64_t bytes)
-{
-	check_report_progress(((struct run *)ctx)->report, bytes);
+	check_pool_drain(run->pool);
+	check_report_error(run->report, shown, code);
 }
 
 static void told_error(void *ctx, const char *shown, int code)
@@ -80,25 +94,13 @@ static void told_error(void *ctx, const char *shown, int code)
 	struct run *run = ctx;
 
 	if (!run->measuring)
-		check_report_error(run->report, shown, code);
+		tell_error(run, shown, code);
 }
 
-static void check_opened(struct run *run, int fd, const char *shown)
+static int check_opened(struct run *run, int fd, const char *shown)
 {
-	const struct jsonl_check check = {
-	    .finding = told_finding,
-	    .progress = told_progress,
-	    .ctx = run,
-	};
-	struct jsonl_check_counts counts = {0};
-	int rc;
-
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	check_report_begin(run->report, shown);
-	rc = jsonl_check_fd(&jsonl_io_system, fd, &run->limits, &check, &counts);
-	check_report_end(run->report, &counts);
-	if (rc < 0)
-		check_report_error(run->report, shown, rc);
+	return check_pool_add(run->pool, fd, shown, &run->limits);
 }
 
 static int visit_file(void *ctx, int dir, const char *name, const char *shown,
@@ -116,9 +118,9 @@ static int visit_file(void *ctx, int dir, const char *name, const char *shown,
 	if (fd < 0 || fstat(fd, &now) < 0) {
 		/* Gone since its name was read: there is nothing to say. */
 		if (errno != ENOENT)
-			check_report_error(run->report, shown, -errno);
+			tell_error(run, shown, -errno);
 	} else if (S_ISREG(now.st_mode)) {
-		check_opened(run, fd, shown);
+		return check_opened(run, steal_fd(&fd), shown);
 	}
 	return 0;
 }
@@ -128,15 +130,18 @@ static void check_file(struct run *run, const char *path)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
+	int rc = 0;
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
-		check_report_error(run->report, path, -errno);
+		rc = -errno;
 	} else if (!S_ISREG(st.st_mode)) {
-		check_report_error(run->report, path, -EINVAL);
+		rc = -EINVAL;
 	} else {
 		check_report_expect(run->report, (uint64_t)st.st_size);
-		check_opened(run, fd, path);
+		rc = check_opened(run, steal_fd(&fd), path);
 	}
+	if (rc < 0)
+		tell_error(run, path, rc);
 }
 
 /* ---- one path ---- */
@@ -164,21 +169,21 @@ static int check_directory(struct run *run, const struct jsonl_config *config,
 		rc = ctl_walk(&walk, path, v->prefix);
 	jsonl_policy_free(policy);
 	if (rc < 0)
-		check_report_error(run->report, path, rc);
+		tell_error(run, path, rc);
 	return 0;
 }
 
 static int check_path(const struct request *r, struct check_report *report,
-		      const char *path)
+		      struct check_pool *pool, const char *path)
 {
-	struct run run = {.report = report};
+	struct run run = {.report = report, .pool = pool};
 	struct jsonl_config config;
 	struct ctl_vault v = {0};
 	struct stat st;
 	int rc, code;
 
 	if (stat(path, &st) < 0) {
-		check_report_error(report, path, -errno);
+		tell_error(&run, path, -errno);
 		return 0;
 	}
 	rc = ctl_vault_find(path, &v);
@@ -186,7 +191,7 @@ static int check_path(const struct request *r, struct check_report *report,
 		rc = jsonl_config_init(&config);
 	if (rc < 0) {
 		ctl_vault_free(&v);
-		check_report_error(report, path, rc);
+		tell_error(&run, path, rc);
 		return 0;
 	}
 	code = ctl_options_apply(&ctl_check, &r->options, &v, &config);
@@ -218,6 +223,7 @@ static int check_run(int argc, char **argv)
 {
 	struct request request = {0};
 	struct check_report *report;
+	struct check_pool *pool;
 	int code;
 
 	code = parse(&request, argc, argv);
@@ -229,8 +235,14 @@ static int check_run(int argc, char **argv)
 		return CTL_FAILURE;
 	}
 	raise_limit();
+	pool = check_pool_new(report, request.jobs);
+	if (!pool) {
+		check_report_free(report);
+		return CTL_FAILURE;
+	}
 	for (int i = 0; i < request.npaths && code == 0; i++)
-		code = check_path(&request, report, request.paths[i]);
+		code = check_path(&request, report, pool, request.paths[i]);
+	check_pool_free(pool);
 	if (code == 0)
 		code = check_report_finish(report, request.paths, request.npaths);
 	check_report_free(report);
@@ -240,7 +252,7 @@ static int check_run(int argc, char **argv)
 const struct ctl_command ctl_check = {
     .name = "check",
     .run = check_run,
-    .synopsis = "[--json] [--all] [--OPTION=VALUE...] PATH...",
+    .synopsis = "[--json] [--all] [--jobs=N] [--OPTION=VALUE...] PATH...",
     .summary = "read every governed file and tell what is damaged, and where",
     .help =
 	"\n"
@@ -250,6 +262,7 @@ const struct ctl_command ctl_check = {
 	"\n"
 	"  --json   one JSON document for programs instead of lines and a table\n"
 	"  --all    tell every finding; without it 20 of a file\n"
+	"  --jobs=N so many threads; without it one for each processor\n"
 	"\n"
 	"What is checked, and against what, as the mount has it (a mounted vault's own\n"
 	"options are the defaults): --match, --exclude, --generations, --maxdepth,\n"

@@ -20,7 +20,7 @@ struct check_report {
 	const char *shown;
 	unsigned told, untold;
 	/* JSON: */
-	struct jsonl_report *findings, *failures, *mounts;
+	struct jsonl_report *findings, *failures, *mounts, *programs;
 	uint64_t listed, omitted;
 	/* Progress, when standard error is a terminal: */
 	bool terminal, drawn;
@@ -47,6 +47,7 @@ struct check_report *check_report_new(bool json, bool all)
 	r->findings = jsonl_report_array();
 	r->failures = jsonl_report_array();
 	r->mounts = jsonl_report_array();
+	r->programs = jsonl_report_array();
 	r->terminal = isatty(STDERR_FILENO) == 1;
 	r->started = seconds_now();
 	return r;
@@ -57,6 +58,7 @@ void check_report_free(struct check_report *r)
 	jsonl_report_free(r->findings);
 	jsonl_report_free(r->failures);
 	jsonl_report_free(r->mounts);
+	jsonl_report_free(r->programs);
 	free(r);
 }
 
@@ -69,16 +71,33 @@ static void erase_progress(struct check_report *r)
 	r->drawn = false;
 }
 
+/* "1:02:03" or "2:03". */
+static const char *remaining(const struct check_report *r, double speed,
+			     char buf[CTL_NUMBER])
+{
+	uint64_t bytes = r->expected > r->done ? r->expected - r->done : 0;
+	unsigned long long s =
+	    speed >= 1 ? (unsigned long long)((double)bytes / speed + 0.5) : 0;
+
+	if (s >= 3600)
+		(void)snprintf(buf, CTL_NUMBER, "%llu:%02llu:%02llu", s / 3600,
+			       s / 60 % 60, s % 60);
+	else
+		(void)snprintf(buf, CTL_NUMBER, "%llu:%02llu", s / 60, s % 60);
+	return buf;
+}
+
 static void draw_progress(struct check_report *r, double now)
 {
-	char done[CTL_NUMBER], total[CTL_NUMBER], rate[CTL_NUMBER];
+	char done[CTL_NUMBER], total[CTL_NUMBER], rate[CTL_NUMBER], left[CTL_NUMBER];
 	double percent = r->expected ? 100.0 * (double)r->done / (double)r->expected : 0;
 	double speed = (double)r->done / (now - r->started);
 
 	/* Files may have grown since they were measured. */
-	(void)fprintf(stderr, "\r\033[K%3.0f %%  %s of %s  %s/s  ",
+	(void)fprintf(stderr, "\r\033[K%3.0f %%  %s of %s  %s/s  %s left  ",
 		      percent < 100 ? percent : 100, ctl_bytes(r->done, done),
-		      ctl_bytes(r->expected, total), ctl_bytes((uint64_t)speed, rate));
+		      ctl_bytes(r->expected, total), ctl_bytes((uint64_t)speed, rate),
+		      remaining(r, speed, left));
 	if (r->shown && strlen(r->shown) < 60)
 		(void)ctl_print_name(stderr, r->shown);
 	(void)fflush(stderr);
@@ -110,6 +129,69 @@ void check_report_progress(struct check_report *r, uint64_t bytes)
 
 /* ---- mounted vaults ---- */
 
+/* What the writers report holds against a program: that it relies on the mount. */
+static void list_program(struct check_report *r, const char *mountpoint,
+			 const struct jsonl_report *writer)
+{
+	static const char *const texts[] = {"program", "path", "first", "last"};
+	static const char *const numbers[] = {"records", "bytes", "oversize", "refused"};
+	const struct jsonl_report *habits = jsonl_report_get(writer, "habits");
+	struct jsonl_report *item, *list;
+
+	if (!jsonl_report_length(habits))
+		return;
+	item = jsonl_report_object();
+	list = jsonl_report_array();
+	jsonl_report_add_string(item, "mountpoint", mountpoint);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		const char *text = jsonl_report_get_string(writer, texts[i]);
+
+		if (text)
+			jsonl_report_add_string(item, texts[i], text);
+	}
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		jsonl_report_add_uint(item, numbers[i],
+				      jsonl_report_get_uint(writer, numbers[i]));
+	for (size_t i = 0; i < jsonl_report_length(habits); i++)
+		jsonl_report_add_string(
+		    list, NULL,
+		    jsonl_report_get_string(jsonl_report_at(habits, i), NULL));
+	jsonl_report_add(item, "habits", list);
+	jsonl_report_add(r->programs, NULL, item);
+}
+
+static void list_programs(struct check_report *r, const struct ctl_vault *v,
+			  const char *mountpoint)
+{
+	struct jsonl_report *report;
+	const struct jsonl_report *writers;
+	int error;
+	cleanup_free char *text = ctl_vault_read(v->root, "writers.json", &error);
+
+	if (!text) {
+		check_report_error(r, mountpoint, error);
+		return;
+	}
+	report = jsonl_report_parse(text);
+	writers = jsonl_report_get(report, "writers");
+	for (size_t i = 0; i < jsonl_report_length(writers); i++)
+		list_program(r, mountpoint, jsonl_report_at(writers, i));
+	jsonl_report_free(report);
+}
+
+/* Was this mount told already, for another path? */
+static bool is_listed(const struct check_report *r, const char *mountpoint)
+{
+	for (size_t i = 0; i < jsonl_report_length(r->mounts); i++) {
+		const char *other =
+		    jsonl_report_get_string(jsonl_report_at(r->mounts, i), "mountpoint");
+
+		if (other && strcmp(other, mountpoint) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A mount shows readers whole records only, so half a record at the end of a file is not
  * to be seen through it. */
 void check_report_vault(struct check_report *r, const struct ctl_vault *v)
@@ -119,7 +201,7 @@ void check_report_vault(struct check_report *r, const struct ctl_vault *v)
 	struct jsonl_report *mount;
 	bool apart;
 
-	if (!v->status || !source || !mountpoint)
+	if (!v->status || !source || !mountpoint || is_listed(r, mountpoint))
 		return;
 	apart = strcmp(source, mountpoint) != 0 && access(source, R_OK | X_OK) == 0;
 	mount = jsonl_report_object();
@@ -127,8 +209,10 @@ void check_report_vault(struct check_report *r, const struct ctl_vault *v)
 	jsonl_report_add_string(mount, "source", source);
 	jsonl_report_add_bool(mount, "source_reachable", apart);
 	jsonl_report_add(r->mounts, NULL, mount);
-	if (r->json)
+	if (r->json) {
+		list_programs(r, v, mountpoint);
 		return;
+	}
 	erase_progress(r);
 	(void)fputs("note: ", stderr);
 	(void)ctl_print_name(stderr, mountpoint);
@@ -208,16 +292,7 @@ void check_report_finding(struct check_report *r, const struct jsonl_finding *f)
 
 void check_report_end(struct check_report *r, const struct jsonl_check_counts *c)
 {
-	struct jsonl_check_counts *s = &r->sum;
-
-	s->bytes += c->bytes;
-	s->lines += c->lines;
-	s->records += c->records;
-	s->blank += c->blank;
-	s->oversize += c->oversize;
-	s->largest = c->largest > s->largest ? c->largest : s->largest;
-	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
-		s->findings[i] += c->findings[i];
+	jsonl_check_add(&r->sum, c);
 	r->damaged += jsonl_check_damage(c) > 0;
 	if (r->untold) {
 		erase_progress(r);
@@ -260,6 +335,15 @@ static void add_kinds(struct jsonl_report *to, const struct jsonl_check_counts *
 	jsonl_report_add(to, notes ? "notes" : "damage", kinds);
 }
 
+/* Every line a record as the contract wants it; nothing is left to tidy. */
+static bool is_compliant(const struct check_report *r)
+{
+	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
+		if (r->sum.findings[i])
+			return false;
+	return !r->errors;
+}
+
 static struct jsonl_report *take(struct jsonl_report **r)
 {
 	return steal_ptr(r);
@@ -283,6 +367,7 @@ static bool print_json(struct check_report *r, char *const *paths, int npaths)
 	jsonl_report_add(out, "paths", list);
 	jsonl_report_add(out, "mounts", take(&r->mounts));
 	jsonl_report_add_bool(out, "clean", !jsonl_check_damage(&r->sum) && !r->errors);
+	jsonl_report_add_bool(out, "compliant", is_compliant(r));
 	jsonl_report_add_uint(out, "files", r->files);
 	jsonl_report_add_uint(out, "files_damaged", r->damaged);
 	jsonl_report_add_uint(out, "lines", r->sum.lines);
@@ -296,6 +381,7 @@ static bool print_json(struct check_report *r, char *const *paths, int npaths)
 	jsonl_report_add(out, "findings", take(&r->findings));
 	jsonl_report_add_uint(out, "findings_omitted", r->omitted);
 	jsonl_report_add(out, "errors", take(&r->failures));
+	jsonl_report_add(out, "programs", take(&r->programs));
 	text = jsonl_report_text(out, true);
 	jsonl_report_free(out);
 	if (text)

@@ -7,7 +7,7 @@ _jsonlfsctl_options() {
 	case $1 in
 	append) echo "--sync= --text-as= --help" ;;
 	archive) echo "--json --state= --help" ;;
-	check) echo "--json --all --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	check) echo "--json --all --jobs= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	quarantine) echo "--json --state= --edited= --again --help" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
 	repair) echo "--apply --json --all --state= --quarantine_max= --help" \

@@ -29,6 +29,7 @@ complete -c jsonlfsctl -n '__jsonlfsctl_in archive check quarantine repair statu
 complete -c jsonlfsctl -n '__jsonlfsctl_in archive quarantine repair' -l state -r \
     -d 'state directory'
 complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l all -d 'tell everything'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check' -l jobs -x -d 'threads'
 complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l apply -d 'do it'
 complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l quarantine_max -x
 complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l match -x -d globs

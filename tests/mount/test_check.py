@@ -80,6 +80,7 @@ def test_damage_is_found_with_its_place(workdir):
     assert d["files"] == len(DAMAGE) + 2 and d["files_damaged"] == len(DAMAGE)
     assert d["bytes"] == sum(len(r[0]) for r in DAMAGE.values()) + 800
     assert d["clean"] is False and d["errors"] == [] and d["findings_omitted"] == 0
+    assert d["compliant"] is False and d["programs"] == []
     assert sum(d["damage"].values()) == len(DAMAGE)
     assert d["damage"]["nul-bytes"] == 2 and d["damage"]["wrong-value"] == 0
     assert sum(d["notes"].values()) == 0
@@ -97,7 +98,7 @@ def test_notes_are_no_damage(workdir):
     lay_down(v, {name: row[0] for name, row in NOTES.items()})
     d = report(v)
     assert findings(d) == {f"{v}/{name}": (*row[1:], True) for name, row in NOTES.items()}
-    assert d["clean"] is True and d["files_damaged"] == 0
+    assert d["clean"] is True and d["files_damaged"] == 0 and d["compliant"] is False
     assert all(n == 1 for n in d["notes"].values()) and sum(d["damage"].values()) == 0
     assert d["oversize"] == 1 and d["blank"] == 1 and d["largest"] == 5005
     assert d["records"] == 7 and d["lines"] == 8
@@ -110,7 +111,7 @@ def test_notes_are_no_damage(workdir):
 
 def test_an_empty_vault_is_clean(workdir):
     d = report(workdir)
-    assert d["files"] == 0 and d["clean"] is True
+    assert d["files"] == 0 and d["clean"] is True and d["compliant"] is True
     assert check(workdir, check=0).stdout.endswith(b"clean\n")
 
 
@@ -260,6 +261,72 @@ def test_the_line_that_is_being_appended_is_waited_for(workdir):
     assert time.monotonic() - start < 5
 
 
+# ---- several threads ----
+
+PART = 32 << 20  # bytes that one thread reads of a file at a time
+
+
+def test_a_large_file_is_checked_in_parts(workdir):
+    """Damage right before, on and behind the joints has its place in the whole file."""
+    block = b'{"pad":"' + b"x" * 1013 + b'"}\n'
+    assert len(block) == 1024
+    wanted = []
+    with open(workdir / "large.jsonl", "wb") as f:
+        for _ in range(3 * PART // len(block)):
+            f.write(block)
+        f.write(b'{"torn')
+        for at in (PART - 1024, PART, 2 * PART + 1024):
+            f.seek(at)
+            f.write(b"?" * 1023)
+            wanted.append(("invalid", at // 1024 + (at < 2 * PART), at, 1023))
+        # One line over a joint: two records fused into one of 2,048 bytes.
+        f.seek(2 * PART - 1)
+        f.write(b" ")
+        wanted.append(("fused-records", 2 * PART // 1024, 2 * PART, 2047))
+    lines = 3 * PART // 1024
+    wanted.append(("torn-tail", lines, 3 * PART + 6, 6))
+    os.utime(workdir / "large.jsonl", OLD)
+    for jobs in ("1", "2", "7"):
+        d = report(f"--jobs={jobs}", workdir, code=4)
+        assert sorted((f["kind"], f["line"], f["offset"], f["length"])
+                      for f in d["findings"]) == sorted(wanted)
+        assert [f["offset"] for f in d["findings"]] == sorted(w[2] for w in wanted)
+        assert (d["files"], d["files_damaged"]) == (1, 1)
+        assert (d["lines"], d["records"]) == (lines, lines - 5)
+        assert d["bytes"] == 3 * PART + 6
+
+
+def test_many_threads_tell_in_order(workdir):
+    """As one thread does, with more findings than are kept, on standard output and in JSON."""
+    lay_down(workdir, {f"{n:03}/{k}.jsonl": (GOOD + b"bad\n") * (n % 7 * 300) + GOOD
+                       for n in range(40) for k in range(3)})
+    one = check("--all", "--jobs=1", workdir)
+    assert one.returncode == 4 and one.stdout.count(b": invalid: ") > 10000
+    for _ in range(3):
+        assert check("--all", "--jobs", "9", workdir).stdout == one.stdout
+    assert report("--jobs=5", workdir, code=4)["findings"] == \
+        report("--jobs=1", workdir, code=4)["findings"]
+    for bad in ("0", "-1", "x", "1x", "", "1001"):
+        assert check(f"--jobs={bad}", workdir).returncode == 16
+
+
+def test_the_threads_are_as_many_as_the_processors(workdir):
+    with open(workdir / "hole.jsonl", "wb") as f:
+        f.truncate(64 << 30)
+    for argv, cpus in ([], os.sched_getaffinity(0)), ([], {0}), (["--jobs=5"], {0}):
+        p = subprocess.Popen([binary("jsonlfsctl"), "check", *argv, workdir],
+                             stdout=subprocess.DEVNULL, env=ENV,
+                             preexec_fn=lambda: os.sched_setaffinity(0, cpus))  # noqa: B023
+        try:
+            want = 1 + (5 if argv else len(cpus))
+            wait_for(lambda: len(os.listdir(f"/proc/{p.pid}/task")) >= want)  # noqa: B023
+            threads = os.listdir(f"/proc/{p.pid}/task")
+            assert len(threads) == want or sanitized()
+        finally:
+            p.kill()
+            p.wait(10)
+
+
 # ---- progress ----
 
 
@@ -298,7 +365,7 @@ def test_progress_is_for_terminals_and_long_runs(workdir):
     assert code == 4 and b"torn-tail" in out
     steps = [int(x) for x in re.findall(rb"(\d+) %", shown)]
     assert steps and steps == sorted(steps) and steps[-1] <= 100
-    assert re.search(rb"iB of 3.1 MiB  \S+ [KM]iB/s", shown)
+    assert re.search(rb"iB of 3.1 MiB  \S+ [KM]iB/s  \d+:\d\d left  ", shown)
     assert shown.endswith(b"\r\x1b[K")
     # In a pipe: silence.
     p = check(long)
@@ -359,6 +426,27 @@ def test_the_options_of_the_mount_are_the_defaults(mount):
     assert (d["files"], d["oversize"]) == (1, 1)
     assert report("--match=*.jsonl", m.mnt, code=4)["files"] == 1
     assert report("--pipebuf=4096", m.mnt)["oversize"] == 0
+
+
+def test_the_report_names_programs_that_rely_on_the_mount(m):
+    append(m.p("good.jsonl"), GOOD)
+    with open(m.p("bad.jsonl"), "wb", buffering=0) as f:
+        f.write(GOOD[:3])
+        f.write(GOOD[3:])
+    wait_for(lambda: m.counter("records") == 2)
+    d = report(m.mnt, m.p("bad.jsonl"))  # the mount is one, by whatever path
+    assert d["compliant"] is True and len(d["mounts"]) == 1
+    found = {p["path"]: p for p in d["programs"]}
+    assert {"no-append", "split-writes", "no-sync"} <= set(found["bad.jsonl"]["habits"])
+    assert found["bad.jsonl"]["records"] == 1 and found["bad.jsonl"]["program"]
+    assert found["bad.jsonl"]["mountpoint"] == str(m.mnt)
+    assert len(found) == len(d["programs"])
+    # Who opens to append, and syncs, has nothing to answer for.
+    fd = os.open(m.p("best.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, GOOD)
+    os.fsync(fd)
+    os.close(fd)
+    assert "best.jsonl" not in {p["path"] for p in report(m.mnt)["programs"]}
 
 
 def test_checking_beside_writers(m):
