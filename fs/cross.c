@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "frame.h"
+#include "staging.h"
 
 #define CROSS_CHUNK   (1u << 20)
 #define CROSS_WAIT_MS 500
@@ -166,7 +167,7 @@ int fs_cross_admit(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 /* ---- unlink ---- */
 
 /* 20261120T101112.123456789Z-dir%2Fname.jsonl */
-static void archive_name(const char *path, char *buf, size_t size)
+void fs_cross_archive_name(const char *path, char *buf, size_t size)
 {
 	struct timespec now;
 	struct tm tm;
@@ -189,47 +190,63 @@ static void archive_name(const char *path, char *buf, size_t size)
 	buf[n] = '\0';
 }
 
+int fs_cross_archive_open(struct fs_mount *m, const char *to)
+{
+	int fd = openat(m->archive_fd, to,
+			O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int fs_cross_archive_finish(struct fs_mount *m, int in, int out)
+{
+	struct timespec times[2];
+	struct stat st;
+
+	if (fstat(in, &st) < 0)
+		return -errno;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	if ((fchown(out, st.st_uid, st.st_gid) < 0 && m->uid == 0) ||
+	    fchmod(out, st.st_mode & 07777) < 0 || futimens(out, times) < 0 ||
+	    fsync(out) < 0 || fsync(m->archive_fd) < 0)
+		return -errno;
+	return 0;
+}
+
 /* state=DIR on another file system: copied, synced, then removed. */
 static int archive_copy(struct fs_mount *m, int dir_fd, const char *name, const char *to)
 {
 	cleanup_close int in =
 	    openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	cleanup_close int out = -1;
-	cleanup_free char *buf = malloc(CROSS_CHUNK);
-	struct timespec times[2];
 	struct stat st;
-	off_t pos = 0;
-	int rc = 0;
+	int rc;
 
-	if (!buf)
-		return -ENOMEM;
 	if (in < 0 || fstat(in, &st) < 0)
 		return -errno;
-	out = openat(m->archive_fd, to,
-		     O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+	out = fs_cross_archive_open(m, to);
 	if (out < 0)
-		return -errno;
-	while (!rc && pos < st.st_size) {
-		ssize_t got = jsonl_io_read_full(m->io, in, buf, CROSS_CHUNK, pos);
-		struct iovec iov = {.iov_base = buf,
-				    .iov_len = got > 0 ? (size_t)got : 0};
-		size_t written;
-
-		rc = got <= 0 ? (got ? (int)got : -EIO)
-			      : jsonl_io_write_full(m->io, out, &iov, 1, &written);
-		pos += got;
-	}
-	times[0] = st.st_atim;
-	times[1] = st.st_mtim;
-	if (!rc && ((fchown(out, st.st_uid, st.st_gid) < 0 && m->uid == 0) ||
-		    fchmod(out, st.st_mode & 07777) < 0 || futimens(out, times) < 0 ||
-		    fsync(out) < 0 || fsync(m->archive_fd) < 0))
-		rc = -errno;
+		return out;
+	rc = fs_copy_bytes(m, in, 0, st.st_size, out);
+	if (!rc)
+		rc = fs_cross_archive_finish(m, in, out);
 	if (!rc && unlinkat(dir_fd, name, 0) < 0)
 		rc = -errno;
 	if (rc)
 		unlinkat(m->archive_fd, to, 0);
 	return rc;
+}
+
+int fs_cross_archive_reserve(fuse_req_t req, struct fs_mount *m, const char *operation,
+			     const char *path, uint64_t bytes)
+{
+	if (atomic_fetch_add(&m->archive_bytes, bytes) + bytes <= m->config.archive_max)
+		return 0;
+	atomic_fetch_sub(&m->archive_bytes, bytes);
+	if (req)
+		fs_denied(req, operation, path, FS_ARCHIVE_FULL);
+	return -EPERM;
 }
 
 int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char *name,
@@ -240,16 +257,10 @@ int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char 
 	uint64_t bytes = (uint64_t)size;
 	int rc;
 
-	if (atomic_fetch_add(&m->archive_bytes, bytes) + bytes > m->config.archive_max) {
-		atomic_fetch_sub(&m->archive_bytes, bytes);
-		fs_denied(req, "unlink", path,
-			  "the archive is full (archive_max): remove what is no longer "
-			  "needed from " FS_STATE_NAME
-			  "/archive of the unmounted vault, or "
-			  "mount with a larger archive_max");
-		return -EPERM;
-	}
-	archive_name(path, to, sizeof(to));
+	rc = fs_cross_archive_reserve(req, m, "unlink", path, bytes);
+	if (rc)
+		return rc;
+	fs_cross_archive_name(path, to, sizeof(to));
 	rc =
 	    renameat2(dir_fd, name, m->archive_fd, to, RENAME_NOREPLACE) < 0 ? -errno : 0;
 	if (rc == -EXDEV)
@@ -309,10 +320,14 @@ void fs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, -dir_fd);
 		return;
 	}
-	if (jsonl_policy_may_govern(m->policy, name))
+	if (jsonl_policy_may_govern(m->policy, name)) {
+		/* Not while another file takes its place. */
+		pthread_rwlock_rdlock(&m->tree_lock);
 		rc = unlink_governed(req, m, dir, dir_fd, name);
-	else
+		pthread_rwlock_unlock(&m->tree_lock);
+	} else {
 		rc = unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
+	}
 	fs_inode_fd_put(m, dir, dir_fd);
 	fuse_reply_err(req, -rc);
 }

@@ -38,4 +38,21 @@ int fs_cross_append_rest(struct fs_mount *m, struct jsonl_file *file, int src, o
 int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char *name,
 		     const char *path, off_t size) jsonl_must_check;
 
+
+/* ---- the archive, for a copy that is made in steps ---- */
+#define FS_ARCHIVE_FULL                                                                  \
+	"the archive is full (archive_max): remove what is no longer needed from "       \
+	FS_STATE_NAME "/archive of the unmounted vault, or mount with a larger "         \
+	"archive_max"
+/* Counts these bytes in, to be taken off m->archive_bytes if they do not get there. 0 or
+ * -EPERM, which is logged when there is a request. */
+int fs_cross_archive_reserve(fuse_req_t req, struct fs_mount *m, const char *operation,
+			     const char *path, uint64_t bytes) jsonl_must_check;
+/* The name that the archive gives to what stands at this path now. */
+void fs_cross_archive_name(const char *path, char *buf, size_t size);
+/* A new file of the archive: descriptor or -errno. */
+int fs_cross_archive_open(struct fs_mount *m, const char *to) jsonl_must_check;
+/* Gives the copy `out` what belongs to `in`, and makes it durable with its name. */
+int fs_cross_archive_finish(struct fs_mount *m, int in, int out) jsonl_must_check;
+
 #endif

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "file.h"
+#include "rewrite.h"
 
 #ifndef RENAME_WHITEOUT
 #define RENAME_WHITEOUT (1 << 2)
@@ -33,7 +34,7 @@ struct renaming {
 	const struct jsonl_settings *settings; /* of new_path */
 };
 
-static int rename_plain(struct renaming *r)
+static int rename_names(struct renaming *r)
 {
 	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
 		return -errno;
@@ -42,6 +43,17 @@ static int rename_plain(struct renaming *r)
 	if (r->dst && (r->flags & RENAME_EXCHANGE))
 		fs_inode_moved(r->m, r->dst, r->old_dir, r->old_name);
 	return 0;
+}
+
+static int rename_plain(struct renaming *r)
+{
+	int rc;
+
+	/* Not while another file takes the place of one of them. */
+	pthread_rwlock_rdlock(&r->m->tree_lock);
+	rc = rename_names(r);
+	pthread_rwlock_unlock(&r->m->tree_lock);
+	return rc;
 }
 
 static int rename_refuse(struct renaming *r, int code, const char *path, const char *why)
@@ -256,8 +268,74 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 	return rc;
 }
 
+/* Which part of the log does the source stand for? What its maker has seen: the process
+ * that renames, if it has read the log. If another one has, nothing may have come since
+ * the source was begun, which is taken to be before the log was read for it. */
+static int replacement_base(struct renaming *r, off_t visible, off_t *base)
+{
+	struct timespec made;
+	struct statx sx;
+	struct stat st;
+	int fd, rc;
+
+	rc = fs_rewrite_base(r->m, r->dst, fuse_req_ctx(r->req)->pid, visible, base);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	fd = fs_inode_fd_get(r->m, r->src);
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0)
+		rc = -errno;
+	fs_inode_fd_put(r->m, r->src, fd);
+	if (!rc)
+		rc = fs_inode_stat(r->m, r->dst, &st);
+	if (rc)
+		return rc;
+	made = (struct timespec){sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec};
+	if (sx.stx_mask & STATX_BTIME &&
+	    (st.st_mtim.tv_sec < made.tv_sec ||
+	     (st.st_mtim.tv_sec == made.tv_sec && st.st_mtim.tv_nsec <= made.tv_nsec)))
+		return 0;
+	return rename_refuse(r, -EBUSY, r->new_path,
+			     "records came since the new file was begun, and the program "
+			     "that renames it has not read the log: make it anew");
+}
+
+/* rewrite=archive. The source is copied, so that its node need not become the log's. */
+static int replace_log(struct renaming *r, struct fs_shared *shared)
+{
+	cleanup_close int src = fs_inode_open(r->m, r->src, O_RDONLY);
+	struct fs_new_content c = {.fd = src, .attributes = src, .times = true};
+	const char *why = NULL;
+	off_t visible, at, end;
+	int rc = src < 0 ? src : jsonl_file_visible(fs_shared_file(shared), &visible);
+
+	c.ino = r->dst->ino;
+	c.size = r->src_st.st_size;
+	if (!rc)
+		rc = replacement_base(r, visible, &c.base);
+	if (rc == -EBUSY)
+		return rc;
+	if (!rc)
+		rc = fs_cross_validate(r->m, &r->settings->limits, src, 0, c.size, &at,
+				       &c.unfinished);
+	if (!rc)
+		rc = fs_rewrite_replace(r->m, r->dst, shared, &c, &end, &why);
+	if (rc == -EPERM || rc == -ESTALE)
+		return rename_refuse(r, rc, r->new_path,
+				     why ? why
+					 : "the log was renamed or replaced since this "
+					   "program read it; read it anew");
+	if (rc)
+		return rc;
+	r->m->stats.rewrites++;
+	fs_rewrite_written(r->m, r->dst, fuse_req_ctx(r->req)->pid, end);
+	return unlinkat(r->old_fd, r->old_name, 0) < 0 ? -errno : 0;
+}
+
 static int rename_onto_log(struct renaming *r)
 {
+	const bool archive = r->settings->rewrite == JSONL_REWRITE_ARCHIVE;
 	struct fs_shared *shared;
 	int rc = fs_cross_seize(r->m, r->src);
 
@@ -268,6 +346,10 @@ static int rename_onto_log(struct renaming *r)
 	rc = fs_shared_get(r->m, r->dst, true, &shared);
 	if (!rc) {
 		rc = onto_log(r, shared);
+		if (rc == -EPERM && archive)
+			rc = replace_log(r, shared);
+		else if (!rc)
+			r->m->stats.prefix_renames++;
 		fs_shared_put(r->m, shared);
 	}
 	if (rc) {
@@ -275,14 +357,13 @@ static int rename_onto_log(struct renaming *r)
 		if (rc > 0)
 			rc = rename_refuse(r, -jsonl_error_errno(rc), r->new_path,
 					   jsonl_error_text(rc));
-		else if (rc == -EPERM)
+		else if (rc == -EPERM && !archive)
 			rename_refuse(
 			    r, rc, r->new_path,
 			    "the new content does not begin with what is recorded; "
 			    "append to the log, or rotate it first");
 		return rc;
 	}
-	r->m->stats.prefix_renames++;
 	fs_attributes_changed(r->m, r->dst);
 	/* The kernel has moved the source's entry there. */
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);

@@ -128,7 +128,9 @@ static int open_handle(struct fs_mount *m, const struct fs_inode_private *p, int
 	pthread_mutex_unlock(&t->mounts_lock);
 	buf.h.handle_bytes = p->handle_bytes;
 	buf.h.handle_type = p->handle_type;
+	pthread_mutex_lock(&t->cache_lock);
 	memcpy(buf.h.f_handle, p->handle, p->handle_bytes);
+	pthread_mutex_unlock(&t->cache_lock);
 	do {
 		fd = open_by_handle_at(mount_fd, &buf.h, flags | O_CLOEXEC | O_NOCTTY);
 		r = fd < 0 ? -errno : fd;
@@ -323,6 +325,22 @@ void fs_descriptor_keep(struct fs_mount *m, struct fs_inode *i)
 	i->priv->keep = true; /* pinned at this moment, so in no list */
 	pthread_mutex_unlock(&t->cache_lock);
 	fs_inode_fd_put(m, i, fd);
+}
+
+void fs_descriptor_rebind(struct fs_mount *m, struct fs_inode *i, const void *handle,
+			  int fd)
+{
+	struct fs_inode_table *t = table_of(m);
+	struct fs_inode_private *p = i->priv;
+
+	pthread_mutex_lock(&t->cache_lock);
+	memcpy(p->handle, handle, p->handle_bytes);
+	/* Who uses the number at this moment goes on with it. */
+	if (p->fd >= 0)
+		while (dup3(fd, p->fd, O_CLOEXEC) < 0 && errno == EBUSY)
+			;
+	pthread_mutex_unlock(&t->cache_lock);
+	fs_descriptor_offer(m, i, fd);
 }
 
 void fs_descriptor_drop(struct fs_mount *m, struct fs_inode *i)

@@ -4,7 +4,10 @@
  *
  *   mount->tree_lock      (rwlock) held for reading from an open's look at inode->stale to
  *                         its handle being linked; for writing to set it, so that whoever
- *                         marks an inode stale then sees every handle that got through
+ *                         marks an inode stale then sees every handle that got through.
+ *                         Also for reading while a name that may be governed is looked
+ *                         up or moved; for writing while another file takes the place of
+ *                         the one behind an inode: nobody sees the old one afterwards
  *   inode->lock           the handles and the jsonl_file of one inode
  *   handle locks          inside lib/writer.c
  *   file locks            inside lib/file.c
@@ -41,9 +44,10 @@ struct fs_seen;
 struct fs_inode_private; /* inode.c: descriptor cache and file handle */
 
 struct fs_inode {
-	/* The key; constant. One backing file under two classes is two inodes. */
+	/* The key. One backing file under two classes is two inodes. Constant, but for the
+	 * number: a file that is replaced keeps its node (fs_inode_rebind). */
 	dev_t dev;
-	ino_t ino;
+	_Atomic ino_t ino;
 	enum jsonl_class class;
 	mode_t type;   /* st_mode & S_IFMT */
 	bool state;    /* below .jsonlfs: read-only through the mount */
@@ -120,6 +124,7 @@ struct fs_mount {
 	int root_fd;	  /* O_PATH of the source, opened before the mount */
 	int state_fd;	  /* the state directory */
 	int archive_fd;	  /* STATE/archive */
+	int backing_mount; /* the number of the mount that root_fd is on, or -1 */
 	dev_t state_dev;
 	ino_t state_ino;
 	uid_t uid;	  /* the daemon's; 0 may act as the callers */

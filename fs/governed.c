@@ -105,14 +105,33 @@ static int write_step(struct fs_parked *p, bool last)
 	return 0;
 }
 
+static void rewrite_from(fuse_req_t req, struct governed *g, const char *data, size_t len,
+			 off_t off, struct fuse_file_info *fi)
+{
+	struct fuse_bufvec in = FUSE_BUFVEC_INIT(len);
+	int rc = fs_rewrite_begin(g, fuse_req_ctx(req), INT64_MAX);
+
+	in.buf[0].mem = (void *)data;
+	if (rc)
+		fuse_reply_err(req, -rc);
+	else
+		fs_rewrite_write(req, g, &in, off, fi);
+}
+
 static void write_bytes(fuse_req_t req, struct governed *g, const char *data, size_t len,
-			off_t off, const struct fuse_file_info *fi)
+			off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_ctx caller = *fuse_req_ctx(req);
 	bool append = fi->flags & O_APPEND;
 	int rc = jsonl_writer_write(g->writer, fi->lock_owner, &caller, append, off, data,
 				    len);
 
+	if (rc == -EPERM && !append &&
+	    fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
+		/* Into the middle: that is a new content, too. */
+		rewrite_from(req, g, data, len, off, fi);
+		return;
+	}
 	if (rc == -EAGAIN) {
 		struct fs_parked proto = {.step = write_step,
 					  .caller = caller,

@@ -423,20 +423,48 @@ static int lookup_virtual(struct fs_mount *m, struct fs_inode *parent, const cha
 	return 0;
 }
 
-int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *name,
-		    struct fs_inode **inode, struct stat *st)
+int fs_inode_may_rebind(struct fs_mount *m, const struct fs_inode *i, int fd,
+			struct fs_file_handle *h)
+{
+	const struct fs_inode_private *p = i->priv;
+	struct stat st;
+	int rc = fs_descriptor_identify(m, fd, h);
+
+	if (rc)
+		return rc;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_dev != i->dev || h->bytes != p->handle_bytes || h->mount != p->mount ||
+	    (h->bytes && h->type != p->handle_type))
+		return -EXDEV;
+	return 0;
+}
+
+void fs_inode_rebind(struct fs_mount *m, struct fs_inode *i,
+		     const struct fs_file_handle *h, ino_t ino, int fd)
+{
+	struct fs_inode *other;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	table_remove(m, i);
+	/* A number that was somebody else's: he is gone, whoever still holds the node. */
+	other = table_find(m, i->dev, ino, i->class);
+	if (other)
+		table_remove(m, other);
+	i->ino = ino;
+	fs_descriptor_rebind(m, i, h->data, fd);
+	table_insert(m, i);
+	pthread_mutex_unlock(&m->inodes_lock);
+	pthread_mutex_lock(&i->lock);
+	i->seen.known = false;
+	pthread_mutex_unlock(&i->lock);
+}
+
+static int lookup_backing(struct fs_mount *m, struct fs_inode *parent, const char *name,
+			  struct fs_inode **inode, struct stat *st)
 {
 	int dir, fd;
 
-	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 ||
-	    strcmp(name, "..") == 0)
-		return -EINVAL;
-	if (parent->state) {
-		enum fs_virtual what = fs_state_virtual(m, parent, name);
-
-		if (what != FS_VIRTUAL_NONE)
-			return lookup_virtual(m, parent, name, what, inode, st);
-	}
 	if (parent == &m->root && strcmp(name, FS_STATE_NAME) == 0) {
 		/* A vault that is mounted read-only may never have had one. */
 		fd = m->state_fd < 0 ? -ENOENT :
@@ -450,6 +478,29 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 		fs_inode_fd_put(m, parent, dir);
 	}
 	return fd < 0 ? fd : fs_inode_adopt(m, parent, name, fd, inode, st);
+}
+
+int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *name,
+		    struct fs_inode **inode, struct stat *st)
+{
+	int rc;
+
+	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0)
+		return -EINVAL;
+	if (parent->state) {
+		enum fs_virtual what = fs_state_virtual(m, parent, name);
+
+		if (what != FS_VIRTUAL_NONE)
+			return lookup_virtual(m, parent, name, what, inode, st);
+	}
+	if (!jsonl_policy_may_govern(m->policy, name))
+		return lookup_backing(m, parent, name, inode, st);
+	/* The file that is found must not be replaced before its node is. */
+	pthread_rwlock_rdlock(&m->tree_lock);
+	rc = lookup_backing(m, parent, name, inode, st);
+	pthread_rwlock_unlock(&m->tree_lock);
+	return rc;
 }
 
 /* ---- handles ---- */

@@ -29,7 +29,7 @@ struct fs_inode_private {
 	/* Made at the first open of a plain file, then kept; under inode->lock. */
 	struct fs_plain_state *plain;
 
-	unsigned char handle[];
+	unsigned char handle[]; /* under table->cache_lock */
 };
 
 #define FS_MOUNTS_MAX	 32  /* mounts below the source that file handles are used on */
@@ -93,6 +93,19 @@ int fs_descriptor_openat(struct fs_mount *m, int dir, const char *name, int flag
  * `parent`; as fs_inode_lookup. */
 int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name, int fd,
 		   struct fs_inode **inode, struct stat *st) jsonl_must_check;
+
+/* Could this file (any descriptor of it) take the place of the one behind the node? Fills
+ * in what _rebind wants. 0 or -EXDEV. */
+int fs_inode_may_rebind(struct fs_mount *m, const struct fs_inode *i, int fd,
+			struct fs_file_handle *h) jsonl_must_check;
+/* The node stands for this file from now on; the kernel and all handles keep it. `fd`:
+ * O_PATH, taken over. With tree_lock held for writing. */
+void fs_inode_rebind(struct fs_mount *m, struct fs_inode *i, const struct fs_file_handle *h,
+		     ino_t ino, int fd);
+
+/* ---- descriptor.c ---- */
+/* Of a node that has become another file's; fd is taken over. */
+void fs_descriptor_rebind(struct fs_mount *m, struct fs_inode *i, const void *handle, int fd);
 
 /* ---- plain.c ---- */
 void fs_plain_state_free(struct fs_plain_state *s);

@@ -75,22 +75,27 @@ bool fs_process_killed(pid_t pid)
 	return fields && stat_field(fields, 9) & TASK_SIGNALED;
 }
 
-/* One descriptor, by its entry in fdinfo: "flags:\t0100001\n" ... "ino:\t1234\n". */
-static bool is_descriptor_of(int dir, const char *name, ino_t ino, int flags)
+/* The number behind a label of fdinfo; -1: there is none. */
+static long long info_number(const char *info, const char *label, int base)
 {
-	char buf[1024];
-	const char *at;
+	const char *at = strstr(info, label);
 
-	if (proc_read(dir, name, buf, sizeof(buf)) <= 0)
-		return false;
-	at = strstr(buf, "ino:\t");
-	if (!at || strtoull(at + 5, NULL, 10) != ino)
-		return false;
-	at = strstr(buf, "flags:\t");
-	return at && ((int)strtol(at + 7, NULL, 8) & O_ACCMODE) == (flags & O_ACCMODE);
+	return at ? strtoll(at + strlen(label), NULL, base) : -1;
 }
 
-bool fs_process_holds(pid_t pid, ino_t ino, int flags)
+/* One descriptor, by its entry in fdinfo: "flags:\t0100001\n" ... "ino:\t1234\n". */
+static bool is_descriptor_of(int dir, const char *name, ino_t ino, int flags, int backing)
+{
+	const long long kind = O_ACCMODE | O_APPEND;
+	char buf[1024];
+
+	return proc_read(dir, name, buf, sizeof(buf)) > 0 &&
+	       info_number(buf, "\nino:\t", 10) == (long long)ino &&
+	       (info_number(buf, "flags:\t", 8) & kind) == (flags & kind) &&
+	       (backing < 0 || info_number(buf, "\nmnt_id:\t", 10) != backing);
+}
+
+bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing)
 {
 	struct dirent *e;
 	bool found = false;
@@ -106,7 +111,7 @@ bool fs_process_holds(pid_t pid, ino_t ino, int flags)
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 	while (!found && (e = readdir(dir)))
 		found = e->d_name[0] != '.' &&
-			is_descriptor_of(dirfd(dir), e->d_name, ino, flags);
+			is_descriptor_of(dirfd(dir), e->d_name, ino, flags, backing);
 	closedir(dir);
 	return found;
 }

@@ -22,9 +22,10 @@ bool fs_process_identify(pid_t pid, struct fs_process *p);
 /* Is the process on its way out because of a signal? False where that cannot be told. */
 bool fs_process_killed(pid_t pid);
 /* Has the process a descriptor of this file, by the inode number that programs see, open
- * with this access mode (O_ACCMODE of flags)? The one that is being closed is no longer
- * among them. Two independent opens of one file look the same. False also where that
- * cannot be told, so that what waits for the last close is then done at each. */
-bool fs_process_holds(pid_t pid, ino_t ino, int flags);
+ * with this access mode and O_APPEND or not (of `flags`)? The one that is being closed is no
+ * longer among them. Two independent opens that are alike look the same. `backing`: the
+ * number of the mount below, whose files have the same numbers; -1: not known. False also
+ * where it cannot be told, so that what waits for the last close is then done at each. */
+bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing);
 
 #endif

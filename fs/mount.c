@@ -27,6 +27,16 @@ static int init_policy(struct fs_mount *m)
 	return r;
 }
 
+static int backing_mount(const struct fs_mount *m)
+{
+	struct statx sx;
+
+	if (statx(m->root_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &sx) ||
+	    !(sx.stx_mask & STATX_MNT_ID))
+		return -1;
+	return (int)sx.stx_mnt_id;
+}
+
 int fs_mount_init(struct fs_mount *m, const char *source)
 {
 	int r;
@@ -41,6 +51,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	m->root_fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (m->root_fd < 0)
 		return init_fail(m, "cannot open it", -errno);
+	m->backing_mount = backing_mount(m);
 	r = init_policy(m);
 	if (r)
 		return r;

@@ -46,18 +46,32 @@ void fs_rewrite_appends(struct governed *g, pid_t pid)
 	fs_seen_forget(g->m, path, &p);
 }
 
-off_t fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible)
+int fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible,
+		    off_t *base)
 {
 	char path[PATH_MAX];
 	struct fs_process p;
 	struct fs_version v;
 
+	*base = visible;
 	fs_path_of(m, i, path, sizeof(path));
 	if (!fs_process_identify(pid, &p) || !fs_seen_find(m, path, &p, &v))
-		return visible;
+		return 0;
 	if (v.dev != i->dev || v.ino != i->ino || v.size > visible)
-		return visible;
-	return v.size;
+		return -ESTALE;
+	*base = v.size;
+	return 1;
+}
+
+void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t end)
+{
+	struct fs_version v = {.dev = i->dev, .ino = i->ino, .size = end};
+	char path[PATH_MAX];
+	struct fs_process p;
+
+	fs_path_of(m, i, path, sizeof(path));
+	if (fs_process_identify(pid, &p))
+		fs_seen_note(m, path, &p, &v);
 }
 
 /* ---- beginning and end ---- */
@@ -76,7 +90,9 @@ int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t ke
 		free(w);
 		return rc;
 	}
-	w->base = fs_rewrite_base(g->m, g->base.inode, caller->pid, visible);
+	w->outdated = fs_rewrite_base(g->m, g->base.inode, caller->pid, visible,
+				      &w->base) == -ESTALE;
+	w->ino = g->base.inode->ino;
 	w->done = -1;
 	pthread_mutex_lock(&g->base.inode->lock);
 	if (!g->rewrite) {
@@ -116,8 +132,13 @@ void fs_rewrite_write(fuse_req_t req, struct governed *g, struct fuse_bufvec *in
 
 /* ---- refusing ---- */
 
-static const char *refusal_advice(int code)
+static const char *refusal_advice(int code, const char *why)
 {
+	if (why)
+		return why;
+	if (code == -ESTALE)
+		return "the log was renamed, removed or replaced since this program read "
+		       "it; read it anew";
 	if (code == -EPERM)
 		return "the new content does not begin with what is recorded; read the "
 		       "log anew, append to it, or rotate it first";
@@ -126,7 +147,8 @@ static const char *refusal_advice(int code)
 
 /* Under staged.lock. The content cannot become that of the log: `code` is a verdict, or
  * -errno. Returns what close says. */
-static int rewrite_refuse(struct governed *g, int code, off_t at, const char *event)
+static int rewrite_refuse(struct governed *g, int code, off_t at, const char *event,
+			  const char *why)
 {
 	struct fs_rewrite *w = g->rewrite;
 	struct fs_mount *m = g->m;
@@ -144,7 +166,7 @@ static int rewrite_refuse(struct governed *g, int code, off_t at, const char *ev
 	FS_LOG(LOG_WARNING, w->staged.uid, event, FS_STR("path", path),
 	       FS_INT("offset", at), FS_STR("reason", jsonl_error_text(code)),
 	       FS_INT("pid", pid), FS_INT("uid", w->staged.uid), FS_STR("comm", program),
-	       FS_STR("quarantine", name), FS_STR("next", refusal_advice(code)));
+	       FS_STR("quarantine", name), FS_STR("next", refusal_advice(code, why)));
 	fs_staged_settled(&w->staged);
 	return code > 0 ? -jsonl_error_errno(code) : code;
 }
@@ -236,6 +258,42 @@ static int rewrite_extend(struct governed *g, off_t *at)
 	return rc;
 }
 
+/* ---- rewrite=archive ---- */
+
+/* Under staged.lock. What extends the log is an append, as with `extend`; else the log is
+ * replaced. */
+static int rewrite_archive(struct governed *g, off_t *at, const char **why)
+{
+	struct fs_rewrite *w = g->rewrite;
+	struct fs_new_content c = {.fd = w->staged.fd,
+				   .ino = w->ino,
+				   .base = w->base,
+				   .attributes = jsonl_file_fd(g->shared->file)};
+	struct stat st;
+	off_t end;
+	int rc = rewrite_extend(g, at);
+
+	if (rc != -EPERM)
+		return rc;
+	if (w->outdated)
+		return -ESTALE;
+	if (fstat(w->staged.fd, &st) < 0)
+		return -errno;
+	c.size = st.st_size;
+	rc = fs_cross_validate(g->m, &g->settings->limits, w->staged.fd, 0, c.size, at,
+			       &c.unfinished);
+	if (!rc)
+		rc = fs_rewrite_replace(g->m, g->base.inode, g->shared, &c, &end, why);
+	if (!rc) {
+		/* Its program knows what it has written. */
+		w->base = end;
+		w->done = -1;
+		w->ino = g->base.inode->ino;
+		fs_rewrite_written(g->m, g->base.inode, w->staged.writer, end);
+	}
+	return rc;
+}
+
 /* ---- the close ---- */
 
 /* Makes the staged content that of the log, if it is to be. 0, what close says, or
@@ -244,19 +302,23 @@ static int rewrite_commit(struct governed *g, bool try_only)
 {
 	struct fs_rewrite *w = g->rewrite;
 	cleanup_unlock pthread_mutex_t *locked = &w->staged.lock;
+	const char *why = NULL;
 	off_t at = 0;
 	int rc;
 
 	pthread_mutex_lock(locked);
 	if (!w->staged.dirty)
 		return 0;
-	rc = rewrite_extend(g, &at);
+	if (fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE)
+		rc = rewrite_archive(g, &at, &why);
+	else
+		rc = rewrite_extend(g, &at);
 	if (rc == -EAGAIN)
 		return rc;
-	if (rc > 0 || rc == -EPERM)
-		return try_only ? 0 : rewrite_refuse(g, rc, at, "rewrite-refused");
+	if (rc > 0 || rc == -EPERM || rc == -ESTALE)
+		return try_only ? 0 : rewrite_refuse(g, rc, at, "rewrite-refused", why);
 	if (rc) /* the disk's matter: the content is kept all the same */
-		return try_only ? rc : rewrite_refuse(g, rc, at, "rewrite-failed");
+		return try_only ? rc : rewrite_refuse(g, rc, at, "rewrite-failed", why);
 	fs_staged_settled(&w->staged);
 	g->appended = true;
 	rewrite_count(g);
@@ -289,8 +351,8 @@ void fs_rewrite_flush(fuse_req_t req, struct governed *g)
 		st.st_ino = g->base.inode->ino;
 	}
 	fs_stat_public(g->base.inode, &st);
-	if (!fs_staged_closes(&g->rewrite->staged, fuse_req_ctx(req)->pid, st.st_ino,
-			      g->base.flags)) {
+	if (!fs_staged_closes(g->m, &g->rewrite->staged, fuse_req_ctx(req)->pid,
+			      st.st_ino, g->base.flags)) {
 		fs_governed_answer_durable(req, g, false, 0, 0);
 		return;
 	}
@@ -328,7 +390,7 @@ static void rewrite_abandon(struct governed *g, int code)
 
 	pthread_mutex_lock(&w->staged.lock);
 	if (w->staged.dirty)
-		(void)rewrite_refuse(g, code, 0, "rewrite-abandoned");
+		(void)rewrite_refuse(g, code, 0, "rewrite-abandoned", NULL);
 	pthread_mutex_unlock(&w->staged.lock);
 }
 

@@ -148,19 +148,21 @@ int fs_staged_truncate(fuse_req_t req, struct fs_staged *s, off_t size)
 	return rc;
 }
 
-bool fs_staged_closes(struct fs_staged *s, pid_t pid, ino_t ino, int flags)
+bool fs_staged_closes(struct fs_mount *m, struct fs_staged *s, pid_t pid, ino_t ino,
+		      int flags)
 {
+	pid_t who[] = {pid, s->opener.tgid, 0};
 	bool closes;
-	pid_t writer;
 
 	pthread_mutex_lock(&s->lock);
 	s->killed = fs_process_killed(pid);
 	closes = s->dirty && !s->killed;
-	writer = s->writer;
+	who[2] = s->writer;
 	pthread_mutex_unlock(&s->lock);
-	return closes && !fs_process_holds(pid, ino, flags) &&
-	       (s->opener.tgid == pid || !fs_process_holds(s->opener.tgid, ino, flags)) &&
-	       (writer == pid || !fs_process_holds(writer, ino, flags));
+	for (int k = 0; k < 3 && closes; k++)
+		if (!k || who[k] != pid)
+			closes = !fs_process_holds(who[k], ino, flags, m->backing_mount);
+	return closes;
 }
 
 void fs_staged_abandon(struct fs_staged *s)

@@ -36,7 +36,8 @@ off_t fs_staged_size(struct fs_staged *s);
 /* A FLUSH: is this when the content is complete? Not while its program, or whoever opened
  * it or wrote last, has another descriptor of it (`ino` as programs see it), and not when
  * the process was killed. Takes note for the release. */
-bool fs_staged_closes(struct fs_staged *s, pid_t pid, ino_t ino, int flags);
+bool fs_staged_closes(struct fs_mount *m, struct fs_staged *s, pid_t pid, ino_t ino,
+		      int flags);
 /* Takes the lock. Its program never closed it: it is not known to be complete. */
 void fs_staged_abandon(struct fs_staged *s);
 /* Under lock: nothing is to be done with this content any more, until it is changed. */

@@ -61,7 +61,6 @@ static const struct jsonl_option options[] = {
 	  .help = "when records become visible" },
 	{ "rewrite", .type = OPTION_CHOICE, FIELD(file.rewrite), .standard = "deny", .arg = "WHAT",
 	  CHOICES("deny", "extend", "archive"),
-	  .later = 1U << JSONL_REWRITE_ARCHIVE,
 	  .help = "programs that write the whole file anew" },
 	{ "killed", .type = OPTION_CHOICE, FIELD(file.killed), .standard = "drop", .arg = "WHAT",
 	  CHOICES("drop", "commit"), .later = 1U << JSONL_KILLED_COMMIT,

@@ -89,6 +89,15 @@ int jsonl_file_empty(struct jsonl_file *file) jsonl_must_check;
 int jsonl_file_append_frozen(struct jsonl_file *file, const struct iovec *iov, int niov,
 			     struct jsonl_file_user *user) jsonl_must_check;
 
+/* While frozen. The file is another one from now on: `fd` and `append_fd` (as in _new and
+ * _set_append_fd, taken over) refer to it, it holds everything that has been appended and
+ * is durable, and append_fd has the lock, which _unfreeze lets go. Only its name is not
+ * durable yet: that is done here, by `dir_fd` (taken over). Handles, fragments and who waits for
+ * a sync go on with the new file. 0, or -errno when the name could not be made durable:
+ * then everybody who had appended is told, as after any failed sync. */
+int jsonl_file_switch(struct jsonl_file *file, int fd, int append_fd, off_t end,
+		      int dir_fd) jsonl_must_check;
+
 /* ---- making durable: file_sync.c ---- */
 
 struct jsonl_waiter {

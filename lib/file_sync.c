@@ -577,3 +577,69 @@ int jsonl_file_verify(struct jsonl_file *f)
 	}
 	return rc ? -EIO : 0;
 }
+
+/* ---- another file in its place; under file->lock and flock ---- */
+
+/* Everybody gets his answer: what was appended is in the new file, durably, or the new
+ * file may be gone after a power cut. */
+static void switch_settle(struct jsonl_file *f, int rc, int dir_fd)
+{
+	struct jsonl_waiter *answered;
+	bool more;
+
+	pthread_mutex_lock(&f->sync_lock);
+	f->syncs++;
+	f->rounds_ended = f->rounds_begun;
+	kept_drop(f, f->kept_len); /* of the old file */
+	if (rc) {
+		f->sync_failures++;
+		f->poisoned = true;
+		failure_add(f);
+		if (f->dir_fd < 0)
+			f->dir_fd = steal_fd(&dir_fd);
+	} else {
+		f->durable = f->appended;
+	}
+	answered = waiters_take(f, rc);
+	more = f->waiters;
+	f->syncing = more;
+	pthread_cond_broadcast(&f->sync_done);
+	pthread_mutex_unlock(&f->sync_lock);
+	if (dir_fd >= 0)
+		f->io->close(f->io, dir_fd);
+	if (rc)
+		f->events->report(f->ctx, "sync-failed", rc, -1, 0);
+	waiters_answer(answered, rc ? -EIO : 0);
+	if (more)
+		jsonl_file_lead(f);
+}
+
+int jsonl_file_switch(struct jsonl_file *f, int fd, int append_fd, off_t end, int dir_fd)
+{
+	int rc;
+
+	/* A sync of the old file must not be taken for one of the new. */
+	pthread_mutex_lock(&f->sync_lock);
+	while (f->syncing)
+		pthread_cond_wait(&f->sync_done, &f->sync_lock);
+	f->syncing = true;
+	f->rounds_begun++;
+	pthread_mutex_unlock(&f->sync_lock);
+
+	jsonl_file_view_hold(f, end);
+	rc = f->io->refer(f->io, fd, f->fd);
+	if (!rc)
+		rc = f->io->refer(f->io, append_fd, f->append_fd);
+	f->io->close(f->io, fd);
+	f->io->close(f->io, append_fd);
+	f->end = end;
+	f->end_known = true;
+	f->undo_from = -1;
+	f->quiet_size = -1;
+	f->tail_seen.size = -1;
+	jsonl_file_view_release(f);
+	if (!rc)
+		rc = f->io->fsync(f->io, dir_fd);
+	switch_settle(f, rc, dir_fd);
+	return rc;
+}

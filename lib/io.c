@@ -99,6 +99,16 @@ static int system_unlinkat(const struct jsonl_io *io, int dir, const char *name)
 	return unlinkat(dir, name, 0) < 0 ? -errno : 0;
 }
 
+static int system_refer(const struct jsonl_io *io, int from, int to)
+{
+	int rc;
+
+	do
+		rc = dup3(from, to, O_CLOEXEC);
+	while (rc < 0 && (errno == EINTR || errno == EBUSY));
+	return rc < 0 ? -errno : 0;
+}
+
 const struct jsonl_io jsonl_io_system = {
     .openat = system_openat,
     .close = system_close,
@@ -115,6 +125,7 @@ const struct jsonl_io jsonl_io_system = {
     .drop_cache = system_drop_cache,
     .renameat = system_renameat,
     .unlinkat = system_unlinkat,
+    .refer = system_refer,
 };
 
 ssize_t jsonl_io_read_full(const struct jsonl_io *io, int fd, void *buf, size_t len,

@@ -35,6 +35,9 @@ struct jsonl_io {
 	int (*renameat)(const struct jsonl_io *io, int odir, const char *oname, int ndir,
 			const char *nname, unsigned flags);
 	int (*unlinkat)(const struct jsonl_io *io, int dir, const char *name);
+	/* dup3(2): `to`, which is open, refers to what `from` does from now on. Who is in
+	 * the middle of a call on it ends that call on the old file. */
+	int (*refer)(const struct jsonl_io *io, int from, int to);
 };
 
 extern const struct jsonl_io jsonl_io_system;

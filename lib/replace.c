@@ -115,14 +115,10 @@ int jsonl_replace_prepare(struct jsonl_replace *r)
 	return rc ? rc : r->io->fsync(r->io, r->fd);
 }
 
-int jsonl_replace_commit(struct jsonl_replace *r, unsigned flags)
+int jsonl_replace_rename(struct jsonl_replace *r, unsigned flags)
 {
-	int rc = jsonl_replace_prepare(r), closed;
+	int rc, closed;
 
-	if (rc < 0) {
-		jsonl_replace_abort(r);
-		return rc;
-	}
 	/* An error of writing that nobody has told yet may come now. */
 	closed = r->io->close(r->io, steal_fd(&r->fd));
 	rc = closed
@@ -133,7 +129,24 @@ int jsonl_replace_commit(struct jsonl_replace *r, unsigned flags)
 		return rc;
 	}
 	r->renamed = true;
+	return 0;
+}
+
+int jsonl_replace_settle(struct jsonl_replace *r)
+{
 	return r->io->fsync(r->io, r->dir_fd);
+}
+
+int jsonl_replace_commit(struct jsonl_replace *r, unsigned flags)
+{
+	int rc = jsonl_replace_prepare(r);
+
+	if (rc < 0) {
+		jsonl_replace_abort(r);
+		return rc;
+	}
+	rc = jsonl_replace_rename(r, flags);
+	return rc ? rc : jsonl_replace_settle(r);
 }
 
 void jsonl_replace_abort(struct jsonl_replace *r)

@@ -41,6 +41,11 @@ int jsonl_replace_prepare(struct jsonl_replace *r) jsonl_must_check;
  * failed: then the new content is there, but may be gone after a power cut. Else it is
  * as if nothing had happened. Ends the replacement. */
 int jsonl_replace_commit(struct jsonl_replace *r, unsigned flags) jsonl_must_check;
+/* The two halves of _commit behind _prepare, for who has something to do in between: the
+ * rename, which ends the replacement if it fails (nothing has happened), and the sync of
+ * the directory. */
+int jsonl_replace_rename(struct jsonl_replace *r, unsigned flags) jsonl_must_check;
+int jsonl_replace_settle(struct jsonl_replace *r) jsonl_must_check;
 /* Removes the new file; does nothing when the replacement has ended. */
 void jsonl_replace_abort(struct jsonl_replace *r);
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 import util
 from util import PYTHON, append, opened, outcome, refused, run
 
-MODES = ("extend",)
+MODES = ("extend", "archive")
 
 
 def rec(*numbers):
@@ -170,8 +171,7 @@ def test_appenders_meanwhile(either):
         run(PYTHON, "-c", f"open({str(m.p('x.jsonl'))!r}, 'ab').write({rec(7, 8)!r})",
             check=0)
         f.write(rec(1, 2))
-    assert numbers(m.both("x.jsonl")) == [1, 7, 8, 2] if "extend" in m.options[0] else [
-        1, 2, 7, 8]
+    assert numbers(m.both("x.jsonl")) == [1, 7, 8, 2]
 
 
 def test_what_was_appended_between_reading_and_opening_stays(either):
@@ -322,3 +322,340 @@ def test_extending_while_others_append(extend):
     assert [p.wait(30) for p in others] == [0] * 4
     want = [0, *mine, *(1000 * k + i for k in range(1, 5) for i in range(250))]
     assert sorted(numbers(m.both("x.jsonl"))) == sorted(want)
+
+
+# ---- archive ----
+
+
+@pytest.fixture
+def archive(mount):
+    return mount("rewrite=archive")
+
+
+def archived(m):
+    return list(m.archive().values())
+
+
+def test_any_content_replaces_the_log(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1, 2))
+    os.chmod(m.p("x.jsonl"), 0o640)
+    os.chown(m.p("x.jsonl"), util.NOBODY, util.DAEMON)
+    os.setxattr(m.p("x.jsonl"), "user.k", b"v")
+    m.p("x.jsonl").write_bytes(rec(9))
+    assert numbers(m.both("x.jsonl")) == [9]
+    assert archived(m) == [rec(1, 2)]
+    for path in (m.p("x.jsonl"), m.b("x.jsonl")):
+        st = path.stat()
+        assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (
+            0o640, util.NOBODY, util.DAEMON)
+        assert st.st_size == len(rec(9))
+        assert os.getxattr(path, "user.k") == b"v"
+    assert m.p("x.jsonl").stat().st_ino == m.b("x.jsonl").stat().st_ino
+    assert sorted(p.name for p in m.backing.iterdir()) == [".jsonlfs", "x.jsonl"]
+    assert m.counter("rewrites") == 1 and m.counter("archived") == 1
+    m.expect_log("replaced", "x.jsonl")
+    [name] = m.archive()
+    assert (m.state("archive") / name).stat().st_uid == util.NOBODY
+
+
+def test_the_time_is_that_of_the_rewrite(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    os.utime(m.p("x.jsonl"), (1, 1))
+    m.p("x.jsonl").write_bytes(rec(2))
+    assert m.p("x.jsonl").stat().st_mtime > 1e9
+
+
+def test_empty_content(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    assert bash(m, "> x.jsonl").returncode == 0
+    assert m.both("x.jsonl") == b"" and archived(m) == [rec(1)]
+    append(m.p("x.jsonl"), rec(2))
+    assert numbers(m.both("x.jsonl")) == [2]
+
+
+def test_open_handles_go_on_in_the_new_file(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    with opened(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND) as fd, \
+            open(m.p("x.jsonl"), "rb", buffering=0) as reader:
+        os.write(fd, rec(2) + b'{"n":')
+        m.p("x.jsonl").write_bytes(rec(7))
+        assert numbers(m.both("x.jsonl")) == [7]
+        os.write(fd, b"8}\n")
+        os.fsync(fd)
+        assert numbers(m.both("x.jsonl")) == [7, 8]
+        assert reader.read() == rec(7, 8)
+        assert os.fstat(fd).st_ino == m.p("x.jsonl").stat().st_ino
+        os.fchmod(fd, 0o600)
+    assert m.b("x.jsonl").stat().st_mode & 0o777 == 0o600
+    assert archived(m) == [rec(1, 2)]
+
+
+def test_appenders_meanwhile_stay_behind_the_new_content(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1, 2))
+    with open(m.p("x.jsonl"), "wb") as f:
+        run(PYTHON, "-c", f"open({str(m.p('x.jsonl'))!r}, 'ab').write({rec(7)!r})",
+            check=0)
+        f.write(rec(9))
+    assert numbers(m.both("x.jsonl")) == [9, 7]
+    assert archived(m) == [rec(1, 2, 7)]
+
+
+def test_more_after_a_commit(archive):
+    """fsync commits, the handle goes on."""
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    with opened(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC) as fd:
+        os.write(fd, rec(5))
+        os.fsync(fd)
+        assert numbers(m.both("x.jsonl")) == [5]
+        append(m.p("x.jsonl"), rec(6))
+        os.pwrite(fd, rec(4), 0)
+    assert numbers(m.both("x.jsonl")) == [4, 6]
+
+
+def test_writes_into_the_middle(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1, 2, 3))
+    with opened(m.p("x.jsonl"), os.O_RDWR) as fd:
+        os.pwrite(fd, rec(8), len(rec(1)))
+        assert numbers(m.both("x.jsonl")) == [1, 2, 3]
+        assert os.pread(fd, 100, 0) == rec(1, 8, 3)
+    assert numbers(m.both("x.jsonl")) == [1, 8, 3]
+    with opened(m.p("x.jsonl"), os.O_RDWR) as fd:
+        os.pwrite(fd, b"x", len(rec(1)))
+        with refused(errno.EBADMSG):
+            os.close(fd)
+    assert numbers(m.both("x.jsonl")) == [1, 8, 3]
+
+
+def test_other_names_stand_in_the_way(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    os.link(m.p("x.jsonl"), m.p("y.jsonl"))
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, rec(2))
+    with refused(errno.EPERM):
+        os.close(fd)
+    m.expect_log("rewrite-refused", "other names")
+    assert m.set_aside() == rec(2) and numbers(m.both("y.jsonl")) == [1]
+
+
+def test_a_log_that_was_rotated_meanwhile(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, rec(2))
+    os.rename(m.p("x.jsonl"), m.p("x.jsonl.1"))
+    append(m.p("x.jsonl"), rec(3))
+    with refused(errno.ESTALE):
+        os.close(fd)
+    assert m.both("x.jsonl") == rec(3) and m.both("x.jsonl.1") == rec(1)
+    assert m.set_aside() == rec(2)
+
+
+def test_a_full_archive(mount):
+    m = mount("rewrite=archive", "archive_max=10")
+    append(m.p("x.jsonl"), rec(1, 2))
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, rec(3))
+    with refused(errno.EPERM):
+        os.close(fd)
+    m.expect_log("rewrite-refused", "archive_max")
+    assert numbers(m.both("x.jsonl")) == [1, 2] and m.set_aside() == rec(3)
+    assert m.archive() == {} and m.status()["archive"]["bytes"] == 0
+
+
+def test_a_lock_held_outside(mount):
+    m = mount("rewrite=archive", "locktimeout=0.3")
+    append(m.p("x.jsonl"), rec(1))
+    with open(m.b("x.jsonl"), "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, rec(3))
+        with refused(errno.EAGAIN):
+            os.close(fd)
+    assert numbers(m.both("x.jsonl")) == [1]
+    m.expect_log("lock-timeout", "close")
+
+
+def test_who_waits_outside_for_the_lock_has_to_compare(archive):
+    """The protocol of programs outside: after flock, does the name still lead to it?"""
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    waiter = open(m.b("x.jsonl"), "ab")
+    m.p("x.jsonl").write_bytes(rec(2))
+    fcntl.flock(waiter, fcntl.LOCK_EX)
+    assert os.fstat(waiter.fileno()).st_ino != m.b("x.jsonl").stat().st_ino
+    assert os.fstat(waiter.fileno()).st_nlink == 0
+    waiter.close()
+    with open(m.b("x.jsonl"), "ab") as again:
+        fcntl.flock(again, fcntl.LOCK_EX)
+        again.write(rec(3))
+    append(m.p("x.jsonl"), rec(4))
+    assert numbers(m.both("x.jsonl")) == [2, 3, 4]
+
+
+# Programs as they are.
+
+PROGRAMS = {
+    "sed -i": "sed -i 's/:2}/:5}/' x.jsonl",
+    "sort -o": "sort -r -o x.jsonl x.jsonl",
+    "jq, mv": "jq -c 'select(.n != 2)' x.jsonl > tmp && mv tmp x.jsonl",
+    "grep, cp": "grep -v :2 x.jsonl > tmp; cp tmp x.jsonl; rm tmp",
+    "vim in place": "vim -u NONE -es -c 'set backupcopy=yes' -c '2d' -c 'wq' x.jsonl",
+    "vim": "vim -u NONE -es -c 'set backupcopy=no' -c '2d' -c 'wq' x.jsonl",
+    "python, os.replace": "python3 -c \"import os; r=open('x.jsonl').readlines();"
+                          "open('t','w').writelines(r[::-1]); os.replace('t','x.jsonl')\"",
+    "python, write_text": "python3 -c \"from pathlib import Path; p=Path('x.jsonl');"
+                          "p.write_text(p.read_text().splitlines()[2]+chr(10))\"",
+    "perl -i": "perl -i -ne 'print unless /:2/' x.jsonl",
+    "a compactor by a log's name":
+        "tail -n 1 x.jsonl > new.jsonl && mv new.jsonl x.jsonl",
+    "truncate": "truncate -s 8 x.jsonl",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("who", ["root", "user"])
+def test_programs_rewrite_a_log(mount, name, who):
+    m = mount("rewrite=archive")
+    m.p("d").mkdir()
+    os.chmod(m.p("d"), 0o777)
+    data = rec(1, 2, 3)
+    append(m.p("d/x.jsonl"), data)
+    os.chmod(m.p("d/x.jsonl"), 0o666)
+    # The same on a bare directory.
+    bare = m.source.parent / "bare"
+    bare.mkdir()
+    bare.chmod(0o777)
+    (bare / "x.jsonl").write_bytes(data)
+    (bare / "x.jsonl").chmod(0o666)
+    uid = util.NOBODY if who == "user" else None
+    want = util.sh(PROGRAMS[name], bare, uid=uid, check=None)
+    got = util.sh(PROGRAMS[name], m.p("d"), uid=uid, check=None)
+    assert got.returncode == want.returncode, got.stderr
+    assert m.both("d/x.jsonl") == (bare / "x.jsonl").read_bytes() != data
+    names = {p.name for p in m.p("d").iterdir()}
+    assert names == {p.name for p in bare.iterdir()}
+    # And it is a log as before.
+    append(m.p("d/x.jsonl"), rec(9))
+    assert numbers(m.both("d/x.jsonl"))[-1] == 9
+
+
+def test_bad_content_renamed_onto_it(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    m.p("t").write_bytes(b"{no}\n")
+    with refused(errno.EBADMSG):
+        os.rename(m.p("t"), m.p("x.jsonl"))
+    assert m.both("t") == b"{no}\n" and numbers(m.both("x.jsonl")) == [1]
+
+
+def test_records_that_came_between_reading_and_renaming_stay(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1, 2))
+    m.p("x.jsonl").read_bytes()
+    m.p("t").write_bytes(rec(5))
+    run(PYTHON, "-c", f"open({str(m.p('x.jsonl'))!r}, 'ab').write({rec(7)!r})", check=0)
+    os.rename(m.p("t"), m.p("x.jsonl"))
+    assert numbers(m.both("x.jsonl")) == [5, 7] and not m.p("t").exists()
+
+
+def test_another_program_renames_after_records_came(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1, 2))
+    p = bash(m, "jq -c . x.jsonl > t; echo '{\"n\":3}' >> x.jsonl; mv t x.jsonl")
+    assert p.returncode != 0 and b"busy" in p.stderr
+    assert numbers(m.both("x.jsonl")) == [1, 2, 3] and m.p("t").exists()
+    assert bash(m, "jq -c . x.jsonl > t2; mv t2 x.jsonl").returncode == 0
+    assert numbers(m.both("x.jsonl")) == [1, 2, 3]
+
+
+LOOP_REWRITE = {
+    "open w": (
+        "import sys\n"
+        "for k in range(int(sys.argv[2])):\n"
+        "    rows = open(sys.argv[1]).readlines()\n"
+        "    open(sys.argv[1], 'w').writelines(rows[::-1])\n"
+    ),
+    "os.replace": (
+        "import os, sys\n"
+        "for k in range(int(sys.argv[2])):\n"
+        "    rows = open(sys.argv[1]).readlines()\n"
+        "    open(sys.argv[1] + '.tmp', 'w').writelines(rows[::-1])\n"
+        "    os.replace(sys.argv[1] + '.tmp', sys.argv[1])\n"
+    ),
+}
+LOOP_APPEND = (
+    "import os, sys\n"
+    "path, first, keep = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'keep'\n"
+    "fd = os.open(path, os.O_WRONLY | os.O_APPEND)\n"
+    "n = first\n"
+    "while not os.path.exists(path + '.stop'):\n"
+    "    if not keep:\n"
+    "        os.close(fd); fd = os.open(path, os.O_WRONLY | os.O_APPEND)\n"
+    "    os.write(fd, b'{\"n\":%d}\\n' % n); n += 1\n"
+    "    if n % 50 == 0: os.fsync(fd)\n"
+    "    if n - first >= 4000: break\n"
+    "os.close(fd)\n"
+    "print(n)\n"
+)
+
+
+@pytest.mark.limit(170)
+@pytest.mark.parametrize("how", LOOP_REWRITE)
+def test_appenders_during_a_thousand_rewrites(archive, how):
+    """They keep a descriptor, or open the log each time. Nothing is lost or doubled."""
+    m = archive
+    append(m.p("x.jsonl"), rec(0))
+    others = [
+        subprocess.Popen([PYTHON, "-c", LOOP_APPEND, m.p("x.jsonl"), str(k * 1000000), kind],
+                         stdout=subprocess.PIPE)
+        for k, kind in enumerate(("keep", "open"), 1)
+    ]
+    p = subprocess.run([PYTHON, "-c", LOOP_REWRITE[how], m.p("x.jsonl"), "1000"], timeout=150)
+    m.p("x.jsonl.stop").write_bytes(b"")
+    ends = [int(o.communicate(timeout=60)[0]) for o in others]
+    assert p.returncode == 0 and [o.returncode for o in others] == [0, 0]
+    want = [0]
+    for k, end in enumerate(ends, 1):
+        want += range(k * 1000000, end)
+    assert sorted(numbers(m.both("x.jsonl"))) == sorted(want)
+    assert m.counter("archived") + m.counter("prefix_renames") > 900
+
+
+def test_two_rewriters(archive):
+    """The second one has not seen what the first has made of the log."""
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    with open(m.p("x.jsonl"), "r+b") as f:
+        f.truncate(0)
+        f.write(rec(3))
+        run(PYTHON, "-c", f"open({str(m.p('x.jsonl'))!r}, 'wb').write({rec(2)!r})", check=0)
+        with refused(errno.ESTALE):
+            f.close()
+    assert numbers(m.both("x.jsonl")) == [2] and archived(m) == [rec(1)]
+    assert m.set_aside() == rec(3)
+
+
+def test_an_old_reading(archive):
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    m.p("x.jsonl").read_bytes()
+    run(PYTHON, "-c", f"open({str(m.p('x.jsonl'))!r}, 'wb').write({rec(2)!r})", check=0)
+    m.p("t").write_bytes(rec(3))
+    with refused(errno.ESTALE):
+        os.rename(m.p("t"), m.p("x.jsonl"))
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, rec(4))
+    with refused(errno.ESTALE):
+        os.close(fd)
+    m.p("x.jsonl").read_bytes()
+    os.rename(m.p("t"), m.p("x.jsonl"))
+    m.p("x.jsonl").write_bytes(rec(5))
+    assert numbers(m.both("x.jsonl")) == [5] and len(archived(m)) == 3

@@ -105,8 +105,7 @@ static void test_choices(void)
 
 static void test_not_available(void)
 {
-	static const char *const later[][2] = {{"rewrite", "archive"},
-					       {"commit", "close"}};
+	static const char *const later[][2] = {{"commit", "close"}};
 
 	fresh();
 	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
@@ -334,7 +333,7 @@ static void test_file(void)
 	CHECK(load("{\"sync\": \"never\"}") == -EINVAL);
 	snprintf(where, sizeof(where), "%s:1:", path);
 	CHECK(said(where) && said("close, write, none"), "%s", error ? error : "");
-	CHECK(load("{\"rewrite\": \"archive\"}") == -EINVAL && said("not available"));
+	CHECK(load("{\"commit\": \"close\"}") == -EINVAL && said("not available"));
 	CHECK(load("{\"config\": \"/etc/other\"}") == -EINVAL &&
 	      said("cannot name another"));
 	CHECK(load("{\"ro\": true, \"rw\": true}") == -EINVAL && said("twice"));

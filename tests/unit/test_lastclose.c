@@ -34,6 +34,14 @@ static void test_identify(void)
 	CHECK(!fs_process_identify(0, &here) && !fs_process_identify(-1, &here));
 }
 
+static int mount_of(int fd)
+{
+	struct statx sx = {0};
+
+	CHECK(statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) == 0);
+	return (int)sx.stx_mnt_id;
+}
+
 static void test_holds(void)
 {
 	char path[] = "test-lastclose-XXXXXX";
@@ -41,15 +49,17 @@ static void test_holds(void)
 	struct stat st;
 
 	CHECK(fd >= 0 && fstat(fd, &st) == 0);
-	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR | O_APPEND));
-	CHECK(!fs_process_holds(getpid(), st.st_ino, O_WRONLY));
-	CHECK(!fs_process_holds(getpid(), st.st_ino + 1, O_RDWR));
+	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR, -1));
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_RDWR | O_APPEND, -1));
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_RDWR, mount_of(fd)));
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_WRONLY, -1));
+	CHECK(!fs_process_holds(getpid(), st.st_ino + 1, O_RDWR, -1));
 	other = dup(fd);
 	close(fd);
-	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR));
+	CHECK(fs_process_holds(getpid(), st.st_ino, O_RDWR, -1));
 	close(other);
-	CHECK(!fs_process_holds(getpid(), st.st_ino, O_RDWR));
-	CHECK(!fs_process_holds(0, st.st_ino, O_RDWR));
+	CHECK(!fs_process_holds(getpid(), st.st_ino, O_RDWR, -1));
+	CHECK(!fs_process_holds(0, st.st_ino, O_RDWR, -1));
 	CHECK(unlink(path) == 0);
 }
 
