@@ -307,6 +307,7 @@ static int replace_log(struct renaming *r, struct fs_shared *shared)
 	cleanup_close int src = fs_inode_open(r->m, r->src, O_RDONLY);
 	struct fs_new_content c = {.fd = src, .attributes = src, .times = true};
 	const char *why = NULL;
+	struct fs_process who;
 	off_t visible, at, end;
 	int rc = src < 0 ? src : jsonl_file_visible(fs_shared_file(shared), &visible);
 
@@ -329,7 +330,8 @@ static int replace_log(struct renaming *r, struct fs_shared *shared)
 	if (rc)
 		return rc;
 	r->m->stats.rewrites++;
-	fs_rewrite_written(r->m, r->dst, fuse_req_ctx(r->req)->pid, end);
+	if (fs_process_identify(fuse_req_ctx(r->req)->pid, &who))
+		fs_rewrite_written(r->m, r->dst, &who, end);
 	return unlinkat(r->old_fd, r->old_name, 0) < 0 ? -errno : 0;
 }
 

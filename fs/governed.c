@@ -126,8 +126,7 @@ static void write_bytes(fuse_req_t req, struct governed *g, const char *data, si
 	int rc = jsonl_writer_write(g->writer, fi->lock_owner, &caller, append, off, data,
 				    len);
 
-	if (rc == -EPERM && !append &&
-	    fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
+	if (rc == -EPERM && !append && fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
 		/* Into the middle: that is a new content, too. */
 		rewrite_from(req, g, data, len, off, fi);
 		return;

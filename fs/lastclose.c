@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -46,20 +48,26 @@ static uint64_t stat_field(const char *fields, int number)
 	return fields ? strtoull(fields, NULL, 10) : 0;
 }
 
-bool fs_process_identify(pid_t pid, struct fs_process *p)
+pid_t fs_process_of(pid_t pid)
 {
 	char path[64], buf[4096];
-	const char *tgid, *fields;
+	const char *tgid;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (pid <= 0 || proc_read(AT_FDCWD, path, buf, sizeof(buf)) <= 0)
+		return pid;
+	tgid = strstr(buf, "\nTgid:");
+	return tgid ? (pid_t)strtol(tgid + 6, NULL, 10) : pid;
+}
+
+bool fs_process_identify(pid_t pid, struct fs_process *p)
+{
+	char buf[4096];
+	const char *fields;
 
 	if (pid <= 0)
 		return false;
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	if (proc_read(AT_FDCWD, path, buf, sizeof(buf)) <= 0)
-		return false;
-	tgid = strstr(buf, "\nTgid:");
-	if (!tgid)
-		return false;
-	p->tgid = (pid_t)strtol(tgid + 6, NULL, 10);
+	p->tgid = fs_process_of(pid);
 	fields = stat_fields(p->tgid, buf, sizeof(buf));
 	if (!fields)
 		return false;
@@ -114,4 +122,106 @@ bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing)
 			is_descriptor_of(dirfd(dir), e->d_name, ino, flags, backing);
 	closedir(dir);
 	return found;
+}
+
+/* ---- at a FLUSH ---- */
+
+struct closing {
+	struct fs_closing_question q;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	/* Under lock: */
+	unsigned users;
+	bool answered;
+	enum fs_closing answer;
+};
+
+static void closing_put(struct closing *c)
+{
+	bool last;
+
+	pthread_mutex_lock(&c->lock);
+	last = !--c->users;
+	pthread_mutex_unlock(&c->lock);
+	if (!last)
+		return;
+	pthread_cond_destroy(&c->cond);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+static enum fs_closing closing_look(const struct fs_closing_question *q)
+{
+	if (fs_process_killed(q->pid))
+		return FS_CLOSING_KILLED;
+	if (fs_process_holds(q->pid, q->ino, q->flags, q->backing))
+		return FS_CLOSING_MORE;
+	for (size_t k = 0; k < sizeof(q->who) / sizeof(q->who[0]); k++)
+		if (q->who[k] != q->pid &&
+		    fs_process_holds(q->who[k], q->ino, q->flags, q->backing))
+			return FS_CLOSING_MORE;
+	return FS_CLOSING_LAST;
+}
+
+static void *closing_main(void *arg)
+{
+	struct closing *c = arg;
+	enum fs_closing answer = closing_look(&c->q);
+
+	pthread_mutex_lock(&c->lock);
+	c->answer = answer;
+	c->answered = true;
+	pthread_cond_signal(&c->cond);
+	pthread_mutex_unlock(&c->lock);
+	closing_put(c);
+	return NULL;
+}
+
+static struct closing *closing_start(const struct fs_closing_question *q)
+{
+	struct closing *c = calloc(1, sizeof(*c));
+	pthread_condattr_t monotonic;
+	pthread_t thread;
+
+	if (!c)
+		return NULL;
+	c->q = *q;
+	c->users = 2;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (pthread_create(&thread, NULL, closing_main, c)) {
+		c->users = 1;
+		closing_put(c);
+		return NULL;
+	}
+	pthread_detach(thread);
+	return c;
+}
+
+enum fs_closing fs_process_closing(const struct fs_closing_question *q)
+{
+	struct closing *c = closing_start(q);
+	enum fs_closing answer = FS_CLOSING_MORE;
+	struct timespec until;
+	int rc = 0;
+
+	if (!c)
+		return answer;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += FS_CLOSING_MS * 1000000L;
+	if (until.tv_nsec >= 1000000000L) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000L;
+	}
+	pthread_mutex_lock(&c->lock);
+	while (!c->answered && !rc)
+		rc = pthread_cond_timedwait(&c->cond, &c->lock, &until);
+	if (c->answered)
+		answer = c->answer;
+	pthread_mutex_unlock(&c->lock);
+	closing_put(c);
+	return answer;
 }

@@ -28,4 +28,24 @@ bool fs_process_killed(pid_t pid);
  * where it cannot be told, so that what waits for the last close is then done at each. */
 bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing);
 
+/* The process of a thread, also while it is in the middle of an exec; the thread's own
+ * number when it is gone. */
+pid_t fs_process_of(pid_t pid);
+
+/* A FLUSH by process `pid`: is it the last close of this open file, as far as the processes
+ * `who` (0: nobody) go? */
+struct fs_closing_question {
+	pid_t pid;
+	pid_t who[3];
+	ino_t ino; /* the rest as fs_process_holds has it */
+	int flags, backing;
+};
+enum fs_closing { FS_CLOSING_MORE, FS_CLOSING_LAST, FS_CLOSING_KILLED };
+/* A process whose exec closes the descriptor holds a lock until we have answered, on which
+ * the kernel has others wait who look at the process in /proc: what is asked there is
+ * asked by a thread of its own, and what does not come within FS_CLOSING_MS counts as
+ * FS_CLOSING_MORE. */
+enum fs_closing fs_process_closing(const struct fs_closing_question *q);
+#define FS_CLOSING_MS 100
+
 #endif

@@ -31,7 +31,8 @@ static int backing_mount(const struct fs_mount *m)
 {
 	struct statx sx;
 
-	if (statx(m->root_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &sx) ||
+	if (statx(m->root_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID,
+		  &sx) ||
 	    !(sx.stx_mask & STATX_MNT_ID))
 		return -1;
 	return (int)sx.stx_mnt_id;

@@ -63,15 +63,16 @@ int fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t vis
 	return 1;
 }
 
-void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t end)
+void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i,
+			const struct fs_process *p, off_t end)
 {
 	struct fs_version v = {.dev = i->dev, .ino = i->ino, .size = end};
 	char path[PATH_MAX];
-	struct fs_process p;
 
+	if (!p->tgid)
+		return;
 	fs_path_of(m, i, path, sizeof(path));
-	if (fs_process_identify(pid, &p))
-		fs_seen_note(m, path, &p, &v);
+	fs_seen_note(m, path, p, &v);
 }
 
 /* ---- beginning and end ---- */
@@ -152,14 +153,14 @@ static int rewrite_refuse(struct governed *g, int code, off_t at, const char *ev
 {
 	struct fs_rewrite *w = g->rewrite;
 	struct fs_mount *m = g->m;
-	char path[PATH_MAX], program[256], name[JSONL_QUARANTINE_NAME];
+	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME];
+	const char *program = w->staged.program;
 	struct fs_writer_stats *who;
 	pid_t pid = w->staged.writer;
 
 	fs_path_of(m, g->base.inode, path, sizeof(path));
-	fs_program_name(pid, program, sizeof(program));
 	fs_staged_set_aside(m, &w->staged, event, code, at, path,
-			    jsonl_file_fd(g->shared->file), program, pid, false, name);
+			    jsonl_file_fd(g->shared->file), false, name);
 	who = fs_stats_writer(&m->stats, program, w->staged.uid, path);
 	who->rewrites_refused++;
 	m->stats.rewrites_refused++;
@@ -174,11 +175,10 @@ static int rewrite_refuse(struct governed *g, int code, off_t at, const char *ev
 static void rewrite_count(struct governed *g)
 {
 	struct fs_rewrite *w = g->rewrite;
-	char path[PATH_MAX], program[256];
+	char path[PATH_MAX];
 
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
-	fs_program_name(w->staged.writer, program, sizeof(program));
-	fs_stats_writer(&g->m->stats, program, w->staged.uid, path)->rewrites++;
+	fs_stats_writer(&g->m->stats, w->staged.program, w->staged.uid, path)->rewrites++;
 	g->m->stats.rewrites++;
 }
 
@@ -289,7 +289,7 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 		w->base = end;
 		w->done = -1;
 		w->ino = g->base.inode->ino;
-		fs_rewrite_written(g->m, g->base.inode, w->staged.writer, end);
+		fs_rewrite_written(g->m, g->base.inode, &w->staged.opener, end);
 	}
 	return rc;
 }

@@ -64,6 +64,7 @@ void fs_rewrite_appends(struct governed *g, pid_t pid);
 int fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible,
 		    off_t *base) jsonl_must_check;
 /* The process has written the log anew, and knows its first `end` bytes. */
-void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t end);
+void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i,
+			const struct fs_process *p, off_t end);
 
 #endif

@@ -71,6 +71,7 @@ int fs_staged_init(struct fs_mount *m, struct fs_staged *s, const struct fuse_ct
 	pthread_mutex_init(&s->lock, NULL);
 	if (!fs_process_identify(caller->pid, &s->opener))
 		s->opener.tgid = 0;
+	fs_program_name(caller->pid, s->program, sizeof(s->program));
 	return 0;
 }
 
@@ -151,18 +152,26 @@ int fs_staged_truncate(fuse_req_t req, struct fs_staged *s, off_t size)
 bool fs_staged_closes(struct fs_mount *m, struct fs_staged *s, pid_t pid, ino_t ino,
 		      int flags)
 {
-	pid_t who[] = {pid, s->opener.tgid, 0};
-	bool closes;
+	struct fs_closing_question q = {.pid = fs_process_of(pid),
+					.who = {s->opener.tgid},
+					.ino = ino,
+					.flags = flags,
+					.backing = m->backing_mount};
+	enum fs_closing how = FS_CLOSING_MORE;
+	bool dirty;
 
 	pthread_mutex_lock(&s->lock);
-	s->killed = fs_process_killed(pid);
-	closes = s->dirty && !s->killed;
-	who[2] = s->writer;
+	s->killed = false;
+	dirty = s->dirty;
+	q.who[1] = s->writer;
 	pthread_mutex_unlock(&s->lock);
-	for (int k = 0; k < 3 && closes; k++)
-		if (!k || who[k] != pid)
-			closes = !fs_process_holds(who[k], ino, flags, m->backing_mount);
-	return closes;
+	/* Who has only inherited it, and written nothing, says nothing by closing it. */
+	if (dirty && (q.pid == q.who[0] || q.pid == q.who[1] || pid == q.who[1]))
+		how = fs_process_closing(&q);
+	pthread_mutex_lock(&s->lock);
+	s->killed = how == FS_CLOSING_KILLED;
+	pthread_mutex_unlock(&s->lock);
+	return how == FS_CLOSING_LAST;
 }
 
 void fs_staged_abandon(struct fs_staged *s)
@@ -180,8 +189,7 @@ void fs_staged_settled(struct fs_staged *s)
 
 void fs_staged_set_aside(struct fs_mount *m, struct fs_staged *s, const char *event,
 			 int code, off_t offset, const char *path, int source_fd,
-			 const char *program, pid_t pid, bool reserved,
-			 char name[JSONL_QUARANTINE_NAME])
+			 bool reserved, char name[JSONL_QUARANTINE_NAME])
 {
 	size_t len = (size_t)size_of(s);
 	void *bytes =
@@ -195,8 +203,8 @@ void fs_staged_set_aside(struct fs_mount *m, struct fs_staged *s, const char *ev
 	    .offset = (uint64_t)offset,
 	    .at = -1,
 	    .path = path,
-	    .program = program,
-	    .pid = pid,
+	    .program = s->program,
+	    .pid = s->writer,
 	    .uid = s->uid,
 	    .source_fd = source_fd,
 	    .reserved = reserved,

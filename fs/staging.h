@@ -14,6 +14,7 @@
 struct fs_staged {
 	pthread_mutex_t lock;
 	struct fs_process opener; /* constant; tgid 0: not known */
+	char program[256]; /* constant: of whoever opened it */
 	/* Under lock: */
 	int fd;
 	bool dirty;   /* changed since it was committed or refused last */
@@ -46,8 +47,7 @@ void fs_staged_settled(struct fs_staged *s);
  * nothing could be kept (then it is counted as lost if `reserved`). */
 void fs_staged_set_aside(struct fs_mount *m, struct fs_staged *s, const char *event,
 			 int code, off_t offset, const char *path, int source_fd,
-			 const char *program, pid_t pid, bool reserved,
-			 char name[JSONL_QUARANTINE_NAME]);
+			 bool reserved, char name[JSONL_QUARANTINE_NAME]);
 /* Copies bytes from one descriptor behind what the other one's position is. 0 or -errno.
  */
 int fs_copy_bytes(struct fs_mount *m, int from, off_t off, off_t len,

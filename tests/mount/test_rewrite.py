@@ -163,6 +163,21 @@ def test_a_write_after_a_duplicate_in_another_program_was_closed_last(either):
     util.wait_for(lambda: numbers(m.both("x.jsonl")) == [1, 2])
 
 
+def test_an_exec_that_closes_it(either):
+    """The kernel holds a lock of the process while it waits for our answer: who looks at
+    the process then must not be us."""
+    m = either
+    append(m.p("x.jsonl"), rec(1))
+    util.py(
+        "import os, subprocess, sys\n"
+        "f = open('x.jsonl', 'w')\n"
+        "f.write('{\"n\":1}\\n'); f.flush()\n"
+        "subprocess.run(['true'])\n"
+        "f.write('{\"n\":2}\\n'); f.flush()\n"
+        "os.execv('/bin/true', ['true'])\n", m.mnt, timeout=10)
+    util.wait_for(lambda: numbers(m.both("x.jsonl")) == [1, 2])
+
+
 def test_appenders_meanwhile(either):
     """What others append between open and close stays."""
     m = either
