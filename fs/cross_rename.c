@@ -12,6 +12,7 @@
 
 #include "file.h"
 #include "rewrite.h"
+#include "statefile.h"
 
 #ifndef RENAME_WHITEOUT
 #define RENAME_WHITEOUT (1 << 2)
@@ -421,6 +422,34 @@ static int rename_out_of_log(struct renaming *r)
 	return rename_class(r);
 }
 
+/* Onto a state file, or to the name of one: the content is judged first. */
+static int rename_into_state(struct renaming *r)
+{
+	cleanup_close int fd = -1;
+	off_t at;
+	int rc = fs_cross_seize(r->m, r->src);
+
+	if (rc)
+		return rename_refuse(r, rc, r->new_path,
+				     "the source is still open for writing; close it first");
+	fd = fs_inode_open(r->m, r->src, O_RDONLY);
+	rc = fd < 0 ? fd : 0;
+	if (!rc && r->src_st.st_size)
+		rc = fs_statefile_check(r->m, &r->settings->limits, fd, &at);
+	if (rc > 0)
+		rc = rename_refuse(r, -jsonl_error_errno(rc), r->new_path,
+				   jsonl_error_text(rc));
+	if (!rc)
+		rc = rename_plain(r);
+	if (rc)
+		fs_cross_unseize(r->m, r->src);
+	else
+		fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	if (!rc && r->src_st.st_size)
+		fs_statefile_keep(r->m, r->settings, r->new_path, fd);
+	return rc;
+}
+
 static int rename_regular(struct renaming *r)
 {
 	enum jsonl_class from = r->src->class;
@@ -436,6 +465,8 @@ static int rename_regular(struct renaming *r)
 		return rename_plain(r);
 	if (to == JSONL_CLASS_GOVERNED)
 		return rename_into_log(r);
+	if (to == JSONL_CLASS_REPLACE && from == JSONL_CLASS_PLAIN)
+		return rename_into_state(r);
 	return from == JSONL_CLASS_GOVERNED ? rename_out_of_log(r) : rename_class(r);
 }
 

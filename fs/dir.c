@@ -2,6 +2,7 @@
  * umask or default ACL, as the backing file system gives them to the caller's ids. */
 #include "inode.h"
 #include "ops.h"
+#include "statefile.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -203,6 +204,9 @@ void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 	if (i->class == JSONL_CLASS_GOVERNED) {
 		close(steal_fd(&fd));
 		r = fs_governed_open(req, i, fi, parent);
+	} else if (i->class == JSONL_CLASS_REPLACE) {
+		close(steal_fd(&fd));
+		r = fs_statefile_open(req, i, fi);
 	} else {
 		r = fs_plain_open(req, i, steal_fd(&fd), fi);
 	}

@@ -207,7 +207,7 @@ struct fs_inode *fs_inode_find(struct fs_mount *m, dev_t dev, ino_t ino,
  * file handles there is no other way back to a file. */
 static bool is_placed(const struct fs_mount *m, const struct fs_inode *i)
 {
-	return i->type == S_IFDIR || i->class == JSONL_CLASS_GOVERNED ||
+	return i->type == S_IFDIR || i->class != JSONL_CLASS_PLAIN ||
 	       !m->table->handles;
 }
 

@@ -192,6 +192,9 @@ static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
 		return r;
 	if (i->class == JSONL_CLASS_GOVERNED)
 		return fs_governed_truncate(req, i, size, false);
+	/* By its name alone a state file cannot be changed in part. */
+	if (i->class == JSONL_CLASS_REPLACE)
+		return -EPERM;
 	return set_plain_size(req, i, size, fi);
 }
 

@@ -1,5 +1,6 @@
 /* The table of operations, and the dispatch of what an open file does to its handle. */
 #include "ops.h"
+#include "statefile.h"
 
 #include <fcntl.h>
 
@@ -31,6 +32,8 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		return -ESTALE;
 	if (i->class == JSONL_CLASS_GOVERNED)
 		return 0;
+	if (i->class == JSONL_CLASS_REPLACE)
+		return fs_statefile_open(req, i, fi);
 	fd = fs_inode_open(m, i, fi->flags);
 	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi);
 }
