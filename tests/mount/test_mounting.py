@@ -174,7 +174,6 @@ def test_help_and_version():
         ("nonsense=1", 'unknown option "nonsense"'),
         ("sync=sometimes", "allowed is one of close, write, none"),
         ("maxrecord=1T", "allowed is a number of bytes"),
-        ("rewrite=archive", "not available"),
         ("commit=close", "not available"),
         ("allow_other,nodefault_permissions", "noallow_other"),
         ("remount,ro", "remount is not available"),
