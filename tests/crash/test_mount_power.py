@@ -3,6 +3,7 @@ synced) while writers are at work, mounted again, and what close and fsync had a
 must be there. JSONLFS_CUTS: how many, for each file system."""
 
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -150,3 +151,70 @@ def test_the_rig_sees_what_is_not_synced():
         assert wrong and "durable and gone" in wrong, wrong
     finally:
         disk.remove()
+
+
+# ---- whole files that are written anew ----
+
+REWRITER = (
+    "import json, os, sys, time\n"
+    "log, state = sys.argv[1] + '/log.jsonl', sys.argv[1] + '/registry.json'\n"
+    "for n in range(int(sys.argv[2]), 10 ** 9):\n"
+    "    rows = open(log).readlines()\n"
+    "    with open(log, 'w') as f: f.writelines(rows[:1] + ['{\"n\":%d}\\n' % n])\n"
+    "    with open(state, 'w') as f: json.dump({'n': n, 'pad': 'x' * 5000}, f)\n"
+    "    print(n, time.monotonic(), flush=True)\n"
+)
+
+
+def rewrite_cut(disk, first, rng):
+    """One power cut while a log and a state file are written anew. The first number for
+    the next one."""
+    disk.mount()
+    v = Vault(disk.at / "src")
+    if not (disk.at / "src" / "registry.json").exists():
+        (disk.at / "src" / "log.jsonl").write_text('{"keep":1}\n{"n":0}\n')
+        (disk.at / "src" / "registry.json").write_text('{"n": 0}')
+    config = disk.top / "config.json"
+    config.write_text(json.dumps({"rewrite": "archive", "rules": [
+        {"match": "registry.json", "class": "replace"}]}))
+    disk.sync()
+    try:
+        v.start(f"config={config}", "archive_max=32M")
+        program = subprocess.Popen([PYTHON, "-c", REWRITER, v.mnt, str(first)],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
+        program.stdout.readline()
+        time.sleep(rng.uniform(0, 0.1))
+        moment = time.monotonic()
+        disk.cut(rng.choice((LOGFLUSH, NOLOGFLUSH)))
+        time.sleep(0.01)
+        v.die()
+        out, _ = program.communicate(timeout=20)
+        v.kill()
+        disk.unmount()
+        disk.mount()
+        rows = [json.loads(x) for x in (v.src / "log.jsonl").read_text().splitlines()]
+        number = json.loads((v.src / "registry.json").read_text())["n"]
+        durable = [int(x.split()[0]) for x in out.splitlines()
+                   if len(x.split()) == 2 and float(x.split()[1]) < moment]
+        last = max(durable, default=first)
+        assert rows[0] == {"keep": 1} and len(rows) == 2, rows
+        assert rows[1]["n"] >= last and number >= last, (rows, number, last)
+        return max(rows[1]["n"], number) + 1
+    finally:
+        v.remove()
+        disk.unmount()
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_power_cuts_of_rewrites(kind):
+    rng, disk, number = random.Random(6), Disk(kind), 1
+    try:
+        for _ in range(max(CUTS // 4, 3)):
+            number = rewrite_cut(disk, number, rng)
+            disk.mount()
+            shutil.rmtree(disk.at / "src" / ".jsonlfs" / "archive", ignore_errors=True)
+            disk.unmount()
+    finally:
+        disk.remove()
+    assert number > 10
