@@ -11,6 +11,9 @@
  *   inode->lock           the handles and the jsonl_file of one inode
  *   handle locks          inside lib/writer.c
  *   file locks            inside lib/file.c
+ *                         (while another file takes the place of a log, its file lock is
+ *                         held when tree_lock is taken: nobody who holds tree_lock or
+ *                         an inode's lock waits for a file's lock)
  *   mount->inodes_lock    the inode table, lookup counts, parent and name: a leaf
  *   log, stats, quarantine: leaves, take nothing
  *
@@ -70,9 +73,10 @@ struct fs_inode {
 	bool stale;		  /* renamed out of its class: OPEN answers ESTALE */
 	bool sealed;		  /* an O_TMPFILE that got a governed name: no more writes */
 	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
-	/* governed: the visible length, good while size, mtime and ctime are these */
+	/* governed: the visible length, good while number, size, mtime and ctime are these */
 	struct {
 		bool known;
+		ino_t ino;
 		off_t size, visible;
 		struct timespec mtime, ctime;
 	} seen;

@@ -455,9 +455,6 @@ void fs_inode_rebind(struct fs_mount *m, struct fs_inode *i,
 	fs_descriptor_rebind(m, i, h->data, fd);
 	table_insert(m, i);
 	pthread_mutex_unlock(&m->inodes_lock);
-	pthread_mutex_lock(&i->lock);
-	i->seen.known = false;
-	pthread_mutex_unlock(&i->lock);
 }
 
 static int lookup_backing(struct fs_mount *m, struct fs_inode *parent, const char *name,

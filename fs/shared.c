@@ -198,9 +198,11 @@ static int shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
 		*shared = i->shared;
 		(*shared)->users++;
 	}
-	if (!rc && append)
-		rc = shared_appendable(m, i->shared);
 	pthread_mutex_unlock(&i->lock);
+	/* Without the lock: an append may hold the file's for as long as a disk takes.
+	 * When two come at once, the second descriptor is closed again. */
+	if (!rc && append)
+		rc = shared_appendable(m, *shared);
 	if (rc && *shared) {
 		fs_shared_put(m, *shared);
 		*shared = NULL;
@@ -350,12 +352,14 @@ void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *s
 	if (i->shared) {
 		if (jsonl_file_visible(fs_shared_file(i->shared), &visible))
 			visible = st->st_size;
-	} else if (i->seen.known && i->seen.size == st->st_size &&
+	} else if (i->seen.known && i->seen.ino == st->st_ino &&
+		   i->seen.size == st->st_size &&
 		   same_time(&i->seen.mtime, &st->st_mtim) &&
 		   same_time(&i->seen.ctime, &st->st_ctim)) {
 		visible = i->seen.visible;
 	} else if (!visible_of_closed(m, i, st, &visible)) {
 		i->seen.known = true;
+		i->seen.ino = st->st_ino;
 		i->seen.size = st->st_size;
 		i->seen.visible = visible;
 		i->seen.mtime = st->st_mtim;

@@ -860,3 +860,27 @@ def test_the_systemd_unit(installed, workdir):
         "--no-pager", copy,
     )
     assert p.returncode == 0, p.stdout.decode()[-300:]
+
+
+def test_an_ordinary_users_mount_and_whole_files(v, fuse_for_all):
+    """Without root: no file handles, no change of owner; rewrites work all the same."""
+    os.chown(v.path, NOBODY, NOBODY)
+    config = v.path.parent / "config.json"
+    config.write_text(json.dumps({"rewrite": "archive", "rules": [
+        {"match": "registry.json", "class": "replace", "onbroken": "last-good"}]}))
+    v.jsonlfs(f"config={config}", uid=NOBODY)
+    script = """set -e
+        for k in 1 2 3; do echo "{\\"n\\":$k}" >> x.jsonl; done
+        sed -i 's/:2}/:5}/' x.jsonl
+        sort -r -o x.jsonl x.jsonl
+        exec 3>> x.jsonl
+        echo '{"n":7}' > x.jsonl
+        echo '{"n":8}' >&3
+        exec 3>&-
+        echo '{"a":1}' > registry.json
+        echo '{"a":2}' > registry.json
+        echo '{' > registry.json
+        cat x.jsonl registry.json; ls .jsonlfs/archive | wc -l"""
+    p = run("bash", "-c", f"cd {v.path}\n{script}", uid=NOBODY, check=0)
+    assert p.stdout == b'{"n":7}\n{"n":8}\n{"a":2}\n3\n'
+    run("fusermount3", "-u", v.path, uid=NOBODY, check=0)
