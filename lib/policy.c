@@ -419,6 +419,7 @@ const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
 	rules_put(policy);
 	pthread_mutex_lock(&policy->interned_lock);
 	i = policy->interned;
+	/* config.h: the padding is zeroed. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
 	while (i && memcmp(&i->settings, &want, sizeof(want)) != 0)
 		i = i->next;
 	if (!i && (i = malloc(sizeof(*i)))) {
