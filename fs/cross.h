@@ -41,9 +41,8 @@ int fs_cross_archive(fuse_req_t req, struct fs_mount *m, int dir_fd, const char 
 
 /* ---- the archive, for a copy that is made in steps ---- */
 #define FS_ARCHIVE_FULL                                                                  \
-	"the archive is full (archive_max): remove what is no longer needed from "       \
-	FS_STATE_NAME "/archive of the unmounted vault, or mount with a larger "         \
-	"archive_max"
+	"the archive is full (archive_max): jsonlfsctl archive drop what is no longer "  \
+	"needed, or mount with a larger archive_max"
 /* Counts these bytes in, to be taken off m->archive_bytes if they do not get there. 0 or
  * -EPERM, which is logged when there is a request. */
 int fs_cross_archive_reserve(fuse_req_t req, struct fs_mount *m, const char *operation,

@@ -409,6 +409,10 @@ static int rename_class(struct renaming *r)
 		return rc;
 	fs_cross_mark_stale(r->m, r->src);
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	FS_LOG(LOG_INFO, fuse_req_ctx(r->req)->uid, "rotated",
+	       FS_STR("path", r->old_path), FS_STR("to", r->new_path),
+	       FS_INT("pid", fuse_req_ctx(r->req)->pid),
+	       FS_INT("uid", fuse_req_ctx(r->req)->uid));
 	return 0;
 }
 

@@ -41,6 +41,7 @@
 #include "log.h"
 #include "stats.h"
 
+struct fs_control;
 struct fs_shared;
 struct fs_handle;
 struct fs_seen;
@@ -150,6 +151,7 @@ struct fs_mount {
 	struct fs_handle *handles;
 
 	struct fs_seen *seen; /* seen.h */
+	struct fs_control *control; /* control.h */
 	struct fs_idle *idle; /* idle.c: governed files that are kept open for a while */
 
 	struct jsonl_quarantine *quarantine;

@@ -35,6 +35,9 @@ static bool log_debug;
 static uint64_t log_written, log_suppressed;
 static uint64_t log_undelivered; /* since a line last said so */
 
+static void (*_Atomic log_tap)(int priority, uid_t uid, const char *event,
+			       const struct fs_field *fields);
+
 static int64_t milliseconds_now(void)
 {
 	struct timespec now;
@@ -269,12 +272,23 @@ void fs_log_open(bool to_stderr, bool debug)
 
 void fs_log(int priority, uid_t uid, const char *event, const struct fs_field *fields)
 {
+	void (*tap)(int priority, uid_t uid, const char *event,
+		    const struct fs_field *fields) = log_tap;
+
 	if (priority == LOG_DEBUG && !log_debug)
 		return;
+	if (tap)
+		tap(priority, uid, event, fields);
 	pthread_mutex_lock(&log_lock);
 	if (admit(uid, event))
 		line_write(priority, event, fields);
 	pthread_mutex_unlock(&log_lock);
+}
+
+void fs_log_tap(void (*tap)(int priority, uid_t uid, const char *event,
+			    const struct fs_field *fields))
+{
+	log_tap = tap;
 }
 
 void fs_log_counts(uint64_t *written, uint64_t *suppressed)

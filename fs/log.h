@@ -40,6 +40,10 @@ static inline struct fs_field fs_int(const char *key, int64_t value)
 
 void fs_log_open(bool to_stderr, bool debug);
 void fs_log(int priority, uid_t uid, const char *event, const struct fs_field *fields);
+/* Has `tap` called with every event that is logged, also with those that the rate limit
+ * leaves out; by any thread, without a lock. It stays. */
+void fs_log_tap(void (*tap)(int priority, uid_t uid, const char *event,
+			    const struct fs_field *fields));
 /* Lines written and lines left out by the rate limit. */
 void fs_log_counts(uint64_t *written, uint64_t *suppressed);
 

@@ -1,4 +1,5 @@
 /* jsonlfs: parse -> set up -> run -> exit. */
+#include "control.h"
 #include "start.h"
 
 #include <poll.h>
@@ -101,10 +102,12 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	       FS_STR("mountpoint", m->mountpoint), FS_STR("version", JSONLFS_VERSION));
 	if (*lock >= 0)
 		close(steal_fd(lock));
+	fs_control_start(m);
 	fs_supervise_serving(ours ? ours : "");
 	fs_process_ready(report);
 	r = main_loop(m, o->single);
 	signal = fs_process_signals_end();
+	fs_control_stop(m);
 	fs_process_drain(m, ours ? ours : "");
 	/* After umount -l the path may carry the mount of somebody else; of a connection
 	 * that is severed libfuse only frees what it holds. */

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "control.h"
 #include "report.h"
 
 /* ---- status.json ---- */
@@ -142,6 +143,8 @@ char *fs_status_text(struct fs_mount *m)
 	jsonl_report_add_int(r, "uptime_s",
 			     now > m->started.tv_sec ? now - m->started.tv_sec : 0);
 	jsonl_report_add_uint(r, "uid", m->uid);
+	jsonl_report_add_int(r, "pid", getpid());
+	jsonl_report_add_string(r, "control", fs_control_path(m));
 	jsonl_report_add(r, "passthrough", passthrough_report(m));
 	jsonl_report_add_uint(r, "open_handles", open_handles(m));
 	jsonl_report_add_uint(r, "pending_bytes", atomic_load(&m->pending_bytes));

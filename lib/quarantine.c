@@ -10,7 +10,13 @@
 #include "cleanup.h"
 #include "report.h"
 
-#define DIR_NAME "quarantine"
+#define DIR_NAME     "quarantine"
+#define SETTLE_TRIES 1000 /* of a millisecond */
+
+static bool is_entry(const char *name)
+{
+	return name[0] != '\0' && name[0] != '.' && !strchr(name, '/');
+}
 
 uint64_t jsonl_quarantine_hash(uint64_t hash, const void *data, size_t len)
 {
@@ -331,7 +337,7 @@ int jsonl_quarantine_join(struct jsonl_quarantine *q, const char *name,
 
 	if (q->dir_fd < 0)
 		return -EROFS;
-	if (name[0] == '\0' || name[0] == '.' || strchr(name, '/'))
+	if (!is_entry(name))
 		return -EINVAL;
 	fd = q->io->openat(q->io, q->dir_fd, name,
 			   O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0);
@@ -340,6 +346,60 @@ int jsonl_quarantine_join(struct jsonl_quarantine *q, const char *name,
 	rc = join(q, fd, name, iov, niov, durable);
 	q->io->close(q->io, fd);
 	return rc;
+}
+
+/* ---- what people do with entries ---- */
+
+int jsonl_quarantine_drop(struct jsonl_quarantine *q, const char *name)
+{
+	if (q->dir_fd < 0)
+		return -EROFS;
+	return is_entry(name) ? q->io->unlinkat(q->io, q->dir_fd, name) : -EINVAL;
+}
+
+int jsonl_quarantine_settle(struct jsonl_quarantine *q)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	int rc;
+
+	if (q->dir_fd < 0)
+		return -EROFS;
+	rc = q->io->fsync(q->io, q->dir_fd);
+	/* Stock is taken between two puts; failing that, when room is needed. */
+	for (int i = 0; rc == 0 && i < SETTLE_TRIES; i++) {
+		bool idle;
+
+		pthread_mutex_lock(&q->lock);
+		idle = q->inflight == 0;
+		if (idle)
+			rc = jsonl_quarantine_recount(q);
+		pthread_mutex_unlock(&q->lock);
+		if (idle)
+			break;
+		(void)nanosleep(&pause, NULL);
+	}
+	return rc;
+}
+
+int jsonl_quarantine_restored(struct jsonl_quarantine *q, const char *name,
+			      uint64_t records)
+{
+	struct jsonl_report *r = jsonl_report_object();
+	cleanup_free char *line = NULL;
+	int64_t stamp;
+
+	pthread_mutex_lock(&q->lock);
+	stamp = jsonl_quarantine_stamp(q);
+	pthread_mutex_unlock(&q->lock);
+	add_time(r, stamp);
+	jsonl_report_add_string(r, "event", "restored");
+	jsonl_report_add_string(r, "file", name);
+	jsonl_report_add_uint(r, "records", records);
+	line = jsonl_report_text(r, false);
+	jsonl_report_free(r);
+	if (q->dir_fd < 0)
+		return -EROFS;
+	return is_entry(name) ? append_line(q, line) : -EINVAL;
 }
 
 void jsonl_quarantine_usage(struct jsonl_quarantine *q, uint64_t *bytes,

@@ -59,6 +59,13 @@ int jsonl_quarantine_put(struct jsonl_quarantine *q,
 int jsonl_quarantine_join(struct jsonl_quarantine *q, const char *name,
 			  const struct iovec *iov, int niov,
 			  bool durable) jsonl_must_check;
+/* Removes an entry. 0 or -errno; _settle makes it durable and takes stock anew, once
+ * after many. */
+int jsonl_quarantine_drop(struct jsonl_quarantine *q, const char *name) jsonl_must_check;
+int jsonl_quarantine_settle(struct jsonl_quarantine *q) jsonl_must_check;
+/* Notes in the index that the records of an entry were appended again. */
+int jsonl_quarantine_restored(struct jsonl_quarantine *q, const char *name,
+			      uint64_t records) jsonl_must_check;
 /* Bytes and entries that are stored now. */
 void jsonl_quarantine_usage(struct jsonl_quarantine *q, uint64_t *bytes,
 			    uint64_t *entries);

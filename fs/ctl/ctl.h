@@ -28,7 +28,7 @@ struct ctl_command {
 };
 
 extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_quarantine,
-    ctl_reap, ctl_repair, ctl_rotate, ctl_status, ctl_writers;
+    ctl_reap, ctl_repair, ctl_rotate, ctl_status, ctl_watch, ctl_writers;
 
 /* ---- main.c ---- */
 /* "jsonlfsctl: ..." and a newline on standard error. */

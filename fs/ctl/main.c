@@ -8,7 +8,7 @@
 
 static const struct ctl_command *const commands[] = {
     &ctl_check,	 &ctl_repair, &ctl_quarantine, &ctl_archive, &ctl_append,
-    &ctl_rotate, &ctl_reap,   &ctl_status,     &ctl_writers};
+    &ctl_rotate, &ctl_reap,   &ctl_status,     &ctl_writers, &ctl_watch};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

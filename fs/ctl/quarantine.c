@@ -10,6 +10,7 @@
 
 #include "appender.h"
 #include "cleanup.h"
+#include "control.h"
 #include "ctl.h"
 #include "names.h"
 #include "place.h"
@@ -448,8 +449,8 @@ static int append_one(void *ctx, uint64_t number, const char *line, size_t len)
 	return rc;
 }
 
-/* Notes in the index that the entry is back. Best effort: the records are. */
-static void note_restored(const struct store *s, const char *name, uint64_t records)
+/* In the index of a bare vault. */
+static int note_bare(const struct store *s, const char *name, uint64_t records)
 {
 	struct jsonl_report *o = jsonl_report_object();
 	char path[64], stamp[32];
@@ -467,7 +468,21 @@ static void note_restored(const struct store *s, const char *name, uint64_t reco
 	jsonl_report_free(o);
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/quarantine.jsonl",
 		       s->state_fd);
-	if (text && jsonl_append_record(path, text, strcspn(text, "\n")) != 0)
+	return text ? jsonl_append_record(path, text, strcspn(text, "\n")) : -ENOMEM;
+}
+
+/* Notes that the entry is back. Best effort: the records are. */
+static void note_restored(const struct store *s, const char *name, uint64_t records)
+{
+	struct jsonl_report *o = ctl_control_request("quarantine-restored");
+	int rc;
+
+	jsonl_report_add_string(o, "name", name);
+	jsonl_report_add_uint(o, "records", records);
+	rc = ctl_control_ask(&s->vault, o, NULL, 0, NULL);
+	if (rc == -ENOENT)
+		rc = note_bare(s, name, records);
+	if (rc)
 		ctl_error(
 		    "%s: it could not be noted that this is restored: do not restore "
 		    "it again",
@@ -526,7 +541,6 @@ static int restore_to(const struct store *s, const struct request *r, const char
 	cleanup_free char *data = NULL;
 	cleanup_free char *target = NULL;
 	struct lines l = {0};
-	struct ctl_place place = {0};
 	uint64_t done = 0;
 	int code;
 
@@ -549,7 +563,7 @@ static int restore_to(const struct store *s, const struct request *r, const char
 		return CTL_FAILURE;
 	}
 	code = append_lines(target, &l, &done);
-	if (ctl_place_find(target, &place) == 0 && !place.inside && done)
+	if (done)
 		note_restored(s, r->rest[1], done);
 	printf("%llu of %llu records were appended to ", (unsigned long long)done,
 	       (unsigned long long)l.records);
@@ -557,7 +571,6 @@ static int restore_to(const struct store *s, const struct request *r, const char
 	printf("\n%s", code == 0
 			   ? "the entry is kept: jsonlfsctl quarantine drop removes it\n"
 			   : "");
-	ctl_place_free(&place);
 	return code;
 }
 
@@ -629,15 +642,14 @@ static int drop(const struct request *r)
 
 	if (code)
 		return code;
+	code = ctl_control_drop(&s.vault, "quarantine-drop", r->rest[0], r->rest + 1,
+				r->count - 1);
 	rc = ctl_place_find(r->state ? r->state : r->rest[0], &place);
-	if (rc == 0 && place.inside) {
+	if (code == -ENOENT && rc == 0 && place.inside) {
 		ctl_place_refuse("quarantine drop", r->rest[0], &place);
 		code = CTL_FAILURE;
-	} else if (rc == 0) {
+	} else if (code == -ENOENT) {
 		code = drop_names(&s, r);
-	} else {
-		ctl_error("%s: %s", r->rest[0], jsonl_error_text(rc));
-		code = CTL_FAILURE;
 	}
 	ctl_place_free(&place);
 	store_close(&s);
@@ -732,7 +744,7 @@ const struct ctl_command ctl_quarantine = {
 	    "of the\n"
 	    "                          entry by hand\n"
 	    "    --again               also when it was restored before\n"
-	    "  drop PATH NAME...       remove entries; not through a mount\n"
+	    "  drop PATH NAME...       remove entries, for good\n"
 	    "\n"
 	    "  --state=DIR             the state directory, if it is not .jsonlfs in the "
 	    "vault\n"

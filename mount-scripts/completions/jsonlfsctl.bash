@@ -6,7 +6,7 @@ _jsonlfsctl_records="--maxdepth= --maxrecord= --pipebuf= --value= --oversize= --
 _jsonlfsctl_options() {
 	case $1 in
 	append) echo "--sync= --text-as= --help" ;;
-	archive) echo "--json --state= --help" ;;
+	archive) echo "--json --as= --state= --help" ;;
 	check) echo "--json --all --jobs= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	quarantine) echo "--json --state= --edited= --again --help" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
@@ -14,6 +14,7 @@ _jsonlfsctl_options() {
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	rotate) echo "--quiet -q --help" ;;
 	status | writers) echo "--json --help" ;;
+	watch) echo "--json --count= --help" ;;
 	esac
 }
 
@@ -26,7 +27,7 @@ _jsonlfsctl_value() {
 	--value) values="any container object" ;;
 	--oversize) values="warn reject allow" ;;
 	--blank) values="drop keep" ;;
-	--state | --config | --edited)
+	--state | --config | --edited | --as)
 		mapfile -t COMPREPLY < <(compgen -f -- "$value")
 		return
 		;;
@@ -46,7 +47,7 @@ _jsonlfsctl() {
 	COMPREPLY=()
 	if [[ -z $command ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "append archive check quarantine reap repair
-			rotate status writers help --help --version" -- "$word")
+			rotate status watch writers help --help --version" -- "$word")
 		return
 	fi
 	if [[ $word == --*=* ]]; then
@@ -64,15 +65,15 @@ _jsonlfsctl() {
 		return
 	fi
 	case $command in
-	archive) actions="list" ;;
+	archive) actions="list restore drop" ;;
 	quarantine) actions="list show restore drop" ;;
 	esac
 	if [[ -n $actions ]] && ((i + 1 == COMP_CWORD)); then
 		mapfile -t COMPREPLY < <(compgen -W "$actions" -- "$word")
-	elif [[ $command == quarantine ]] && ((COMP_CWORD >= i + 3)); then
+	elif [[ $command == @(quarantine|archive) ]] && ((COMP_CWORD >= i + 3)); then
 		# The names of entries, where they may be read.
 		mapfile -t COMPREPLY < <(compgen -W \
-			"$(ls "${COMP_WORDS[i + 2]}/.jsonlfs/quarantine" 2>/dev/null)" -- "$word")
+			"$(ls "${COMP_WORDS[i + 2]}/.jsonlfs/$command" 2>/dev/null)" -- "$word")
 	else
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		compopt -o filenames 2>/dev/null

@@ -1,17 +1,18 @@
 # fish completion for jsonlfsctl(1).
 
-set -l commands append archive check quarantine reap repair rotate status writers help
+set -l commands append archive check quarantine reap repair rotate status watch writers help
 set -l first "not __fish_seen_subcommand_from $commands"
 
 complete -c jsonlfsctl -n "$first" -f
 complete -c jsonlfsctl -n "$first" -a append -d 'append records to a file'
-complete -c jsonlfsctl -n "$first" -a archive -d 'files that were removed or repaired'
+complete -c jsonlfsctl -n "$first" -a archive -d 'files that were removed, replaced or repaired'
 complete -c jsonlfsctl -n "$first" -a check -d 'tell what is damaged'
 complete -c jsonlfsctl -n "$first" -a quarantine -d 'what was set aside'
 complete -c jsonlfsctl -n "$first" -a reap -d 'delete rotated generations'
 complete -c jsonlfsctl -n "$first" -a repair -d 'take out what is no record'
 complete -c jsonlfsctl -n "$first" -a rotate -d 'begin a new log'
 complete -c jsonlfsctl -n "$first" -a status -d 'what a mount has done'
+complete -c jsonlfsctl -n "$first" -a watch -d 'what happens in a mount'
 complete -c jsonlfsctl -n "$first" -a writers -d 'which program appends to which file'
 complete -c jsonlfsctl -n "$first" -a help -d 'tell of a command'
 complete -c jsonlfsctl -n "$first" -l version -d 'print the version'
@@ -24,7 +25,7 @@ end
 complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l sync -x -a 'close write none'
 complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l text-as -x -d 'the lines are plain text'
 
-complete -c jsonlfsctl -n '__jsonlfsctl_in archive check quarantine repair status writers' \
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive check quarantine repair status watch writers' \
     -l json -d 'one document'
 complete -c jsonlfsctl -n '__jsonlfsctl_in archive quarantine repair' -l state -r \
     -d 'state directory'
@@ -48,7 +49,9 @@ complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l blank -x -a 'drop ke
 complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -a 'list show restore drop'
 complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -l edited -r
 complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -l again
-complete -c jsonlfsctl -n '__jsonlfsctl_in archive' -a list
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive' -a 'list restore drop'
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive' -l as -r -d 'restore to this path'
+complete -c jsonlfsctl -n '__jsonlfsctl_in watch' -l count -x -d 'end after so many'
 
 complete -c jsonlfsctl -n '__jsonlfsctl_in reap' -l keep -x -d 'newest to keep'
 complete -c jsonlfsctl -n '__jsonlfsctl_in reap' -l older-than -x -d 'age, as 30d'
