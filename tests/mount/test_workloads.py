@@ -32,9 +32,10 @@ def sh(script, cwd, *args, **kw):
 # ---- stress-ng ----
 
 # The file system class but for what is not about a directory: mounts of their own, files
-# of /proc, descriptors without a file, priorities, a sync of whatever else is mounted.
+# of /proc, descriptors without a file, priorities, a sync or a watch of
+# whatever else is mounted.
 STRESSORS = """access chattr chdir chmod chown copy-file dentry dir dirdeep dirmany dnotify dup
-    fallocate fanotify fcntl fiemap file-ioctl filename flock fpunch fsize fstat getdent handle
+    fallocate fcntl fiemap file-ioctl filename flock fpunch fsize fstat getdent handle
     hdd inode-flags inotify iomix lease link locka lockf lockofd mknod mmap open readahead
     rename seek symlink sync-file touch utime verity xattr""".split()
 
