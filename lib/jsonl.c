@@ -12,17 +12,17 @@
 
 #include "cleanup.h"
 #include "file.h"
+#include "jsonl_internal.h"
 #include "text.h"
 
-#define LOG_MAXRECORD (16u << 20) /* bytes; of a torn tail that is judged */
-#define LOG_MAXDEPTH  128
-#define LOG_WAIT_MS   5000
-
 struct jsonl_log {
-	struct jsonl_file *file;
 	int dir_fd;
 	char name[NAME_MAX + 1];
-	pthread_mutex_t lock; /* under it: */
+	mode_t mode;
+	pthread_mutex_t lock; /* of appends */
+	/* What follows changes under both; a sync, which takes long, holds the second. */
+	pthread_rwlock_t attached;
+	struct jsonl_file *file;
 	struct jsonl_file_user user;
 };
 
@@ -30,7 +30,7 @@ int jsonl_validate(const void *line, size_t len, size_t *offset)
 {
 	const char *newline = memchr(line, '\n', len);
 	struct jsonl_text text;
-	int rc = jsonl_text_check(line, len, LOG_MAXDEPTH, &text);
+	int rc = jsonl_text_check(line, len, JSONL_PROGRAM_DEPTH, &text);
 
 	/* White space to JSON, but the end of the record to JSON Lines. */
 	if (newline && (!rc || text.offset > (size_t)(newline - (const char *)line))) {
@@ -47,23 +47,30 @@ const char *jsonl_message(int code)
 	return jsonl_error_text(code);
 }
 
+void jsonl_stamped_name(char to[NAME_MAX + 1], const char *name, const char *what)
+{
+	struct timespec now;
+	char stamp[32];
+	struct tm tm;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+	snprintf(to, NAME_MAX + 1, "%.200s.%s-%s.%09ld", name, what, stamp, now.tv_nsec);
+}
+
 /* Saves a torn tail beside the log, durably, before it is cut. */
 static int log_set_aside(void *ctx, const char *event, int code, const struct iovec *iov,
 			 int niov, off_t at, uint64_t offset)
 {
 	const struct jsonl_io *io = &jsonl_io_system;
 	struct jsonl_log *log = ctx;
-	char name[NAME_MAX + 64], stamp[32];
-	struct timespec now;
+	char name[NAME_MAX + 1];
 	struct stat st;
-	struct tm tm;
 	size_t written;
 	int rc;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
-	snprintf(name, sizeof(name), "%.200s.torn-%s.%09ld", log->name, stamp, now.tv_nsec);
+	jsonl_stamped_name(name, log->name, "torn");
 	if (fstat(jsonl_file_fd(log->file), &st) < 0)
 		return -errno;
 	cleanup_close int fd = io->openat(io, log->dir_fd, name,
@@ -87,57 +94,62 @@ static const struct jsonl_file_events log_events = {
 	.report = log_report,
 };
 
-/* Splits the path, opens its directory, and the log for reading and for appending. */
-static int log_open_at(struct jsonl_log *log, const char *path, mode_t mode, int *read_fd,
-		       int *append_fd, bool *created)
+int jsonl_open_directory(const char *path, char name[NAME_MAX + 1])
 {
 	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
+	const char *last = slash ? slash + 1 : path;
 	char dir[PATH_MAX];
+	int fd;
 
 	if (snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1,
 		     slash ? path : ".") >= (int)sizeof(dir) ||
-	    strlen(name) > NAME_MAX)
+	    strlen(last) > NAME_MAX)
 		return -ENAMETOOLONG;
-	snprintf(log->name, sizeof(log->name), "%s", name);
-	log->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (log->dir_fd < 0)
-		return -errno;
-	*append_fd = openat(log->dir_fd, name,
-			    O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-	*created = *append_fd >= 0;
-	if (*append_fd < 0 && errno == EEXIST)
-		*append_fd = openat(log->dir_fd, name, O_RDWR | O_APPEND | O_CLOEXEC);
+	snprintf(name, NAME_MAX + 1, "%s", last);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Opens the log, which is made only with `create`, for reading and for appending. */
+static int log_open_at(struct jsonl_log *log, bool create, int *read_fd, int *append_fd,
+		       bool *created)
+{
+	const int flags = O_RDWR | O_APPEND | O_CLOEXEC;
+
+	*created = false;
+	*append_fd = openat(log->dir_fd, log->name, flags);
+	if (*append_fd < 0 && errno == ENOENT && create) {
+		*append_fd =
+		    openat(log->dir_fd, log->name, flags | O_CREAT | O_EXCL, log->mode);
+		*created = *append_fd >= 0;
+		if (*append_fd < 0 && errno == EEXIST)
+			*append_fd = openat(log->dir_fd, log->name, flags);
+	}
 	if (*append_fd < 0)
 		return -errno;
-	*read_fd = openat(log->dir_fd, name, O_RDONLY | O_CLOEXEC);
+	*read_fd = openat(log->dir_fd, log->name, O_RDONLY | O_CLOEXEC);
 	return *read_fd < 0 ? -errno : 0;
 }
 
-int jsonl_open(const char *path, mode_t mode, struct jsonl_log **out)
+/* A new log->file. */
+static int log_attach(struct jsonl_log *log, bool create)
 {
 	const struct jsonl_file_options opt = {
-		.maxrecord = LOG_MAXRECORD, .maxdepth = LOG_MAXDEPTH, .retain = true
+		.maxrecord = JSONL_PROGRAM_RECORD, .maxdepth = JSONL_PROGRAM_DEPTH, .retain = true
 	};
-	struct jsonl_log *log = calloc(1, sizeof(*log));
 	cleanup_close int read_fd = -1;
 	cleanup_close int append_fd = -1;
-	bool created = false;
+	bool created;
 	int rc;
 
-	if (!log)
-		return -ENOMEM;
-	log->dir_fd = -1;
-	pthread_mutex_init(&log->lock, NULL);
-	rc = log_open_at(log, path, mode, &read_fd, &append_fd, &created);
+	rc = log_open_at(log, create, &read_fd, &append_fd, &created);
 	if (!rc)
 		rc = jsonl_file_new(&jsonl_io_system, read_fd, &opt, &log_events, log,
 				    &log->file);
-	if (rc) {
-		jsonl_close(log);
+	if (rc)
 		return rc;
-	}
 	steal_fd(&read_fd);
+	memset(&log->user, 0, sizeof(log->user));
 	jsonl_file_set_append_fd(log->file, steal_fd(&append_fd), false);
 	if (created) {
 		int dir = fcntl(log->dir_fd, F_DUPFD_CLOEXEC, 0);
@@ -145,10 +157,79 @@ int jsonl_open(const char *path, mode_t mode, struct jsonl_log **out)
 		if (dir >= 0)
 			jsonl_file_set_directory(log->file, dir, &log->user);
 	}
+	return 0;
+}
+
+static int log_new(const char *path, mode_t mode, bool create, struct jsonl_log **out)
+{
+	struct jsonl_log *log = calloc(1, sizeof(*log));
+	int rc;
+
+	if (!log)
+		return -ENOMEM;
+	log->mode = mode;
+	pthread_mutex_init(&log->lock, NULL);
+	pthread_rwlock_init(&log->attached, NULL);
+	log->dir_fd = jsonl_open_directory(path, log->name);
+	rc = log->dir_fd < 0 ? log->dir_fd : log_attach(log, create);
+	if (rc) {
+		jsonl_close(log);
+		return rc;
+	}
 	*out = log;
 	return 0;
 }
 
+int jsonl_open(const char *path, mode_t mode, struct jsonl_log **out)
+{
+	return log_new(path, mode, true, out);
+}
+
+bool jsonl_is_named(int fd, int dir_fd, const char *name)
+{
+	struct stat st, named;
+
+	return fstat(fd, &st) == 0 && fstatat(dir_fd, name, &named, 0) == 0 &&
+	       st.st_ino == named.st_ino && st.st_dev == named.st_dev;
+}
+
+/* The name stands for another file, or for none: goes on there. What was appended before
+ * must be on the disk by then, as nobody could sync it later. */
+static int log_follow(struct jsonl_log *log)
+{
+	struct jsonl_file *old = log->file;
+	int rc = jsonl_file_sync(old, &log->user);
+
+	if (rc)
+		return rc;
+	pthread_rwlock_wrlock(&log->attached);
+	rc = log_attach(log, true);
+	pthread_rwlock_unlock(&log->attached);
+	if (!rc)
+		jsonl_file_free(old);
+	return rc;
+}
+
+/* One attempt, under the log's lock. Who has waited for flock may hold that of a file that
+ * has lost its name meanwhile. */
+static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
+{
+	off_t end;
+	int rc = jsonl_file_freeze(log->file, &end);
+
+	if (rc)
+		return rc;
+	if (jsonl_is_named(jsonl_file_fd(log->file), log->dir_fd, log->name)) {
+		rc = niov ? jsonl_file_append_frozen(log->file, iov, niov, &log->user) : 0;
+		jsonl_file_unfreeze(log->file);
+		return rc;
+	}
+	jsonl_file_unfreeze(log->file);
+	rc = log_follow(log);
+	return rc ? rc : -EAGAIN;
+}
+
+/* Without vectors the end is brought in order, and that is all. */
 static int append_patiently(struct jsonl_log *log, const struct iovec *iov, int niov)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
@@ -156,9 +237,9 @@ static int append_patiently(struct jsonl_log *log, const struct iovec *iov, int 
 
 	for (int waited = 0;; waited += 2) {
 		pthread_mutex_lock(&log->lock);
-		rc = jsonl_file_append(log->file, iov, niov, &log->user, NULL);
+		rc = append_once(log, iov, niov);
 		pthread_mutex_unlock(&log->lock);
-		if (rc != -EAGAIN || waited >= LOG_WAIT_MS)
+		if (rc != -EAGAIN || waited >= JSONL_WAIT_MS)
 			return rc;
 		nanosleep(&pause, NULL);
 	}
@@ -172,12 +253,19 @@ int jsonl_append(struct jsonl_log *log, const void *record, size_t len)
 	};
 	int rc = jsonl_validate(record, len, NULL);
 
+	if (!rc && len >= JSONL_PROGRAM_RECORD)
+		rc = JSONL_TOO_LONG;
 	return rc ? rc : append_patiently(log, iov, 2);
 }
 
 int jsonl_sync(struct jsonl_log *log)
 {
-	return jsonl_file_sync(log->file, &log->user);
+	int rc;
+
+	pthread_rwlock_rdlock(&log->attached);
+	rc = jsonl_file_sync(log->file, &log->user);
+	pthread_rwlock_unlock(&log->attached);
+	return rc;
 }
 
 void jsonl_close(struct jsonl_log *log)
@@ -187,6 +275,7 @@ void jsonl_close(struct jsonl_log *log)
 	jsonl_file_free(log->file);
 	if (log->dir_fd >= 0)
 		close(log->dir_fd);
+	pthread_rwlock_destroy(&log->attached);
 	pthread_mutex_destroy(&log->lock);
 	free(log);
 }
@@ -201,6 +290,18 @@ int jsonl_append_record(const char *path, const void *record, size_t len)
 	rc = jsonl_append(log, record, len);
 	if (!rc)
 		rc = jsonl_sync(log);
+	jsonl_close(log);
+	return rc;
+}
+
+int jsonl_repair_tail(const char *path)
+{
+	struct jsonl_log *log;
+	int rc = log_new(path, 0, false, &log);
+
+	if (rc)
+		return rc;
+	rc = append_patiently(log, NULL, 0);
 	jsonl_close(log);
 	return rc;
 }

@@ -14,8 +14,8 @@
 #define MODE_BITS  07777
 #define ACL_ACCESS "system.posix_acl_access"
 
-int jsonl_replace_begin(struct jsonl_replace *r, const struct jsonl_io *io, int dir_fd,
-			const char *name, int old_fd)
+static int begin(struct jsonl_replace *r, const struct jsonl_io *io, int dir_fd,
+		 const char *name, int old_fd, mode_t mode)
 {
 	*r = (struct jsonl_replace){
 	    .io = io, .dir_fd = dir_fd, .old_fd = old_fd, .fd = -1};
@@ -27,11 +27,23 @@ int jsonl_replace_begin(struct jsonl_replace *r, const struct jsonl_io *io, int 
 		(void)snprintf(r->temp, sizeof(r->temp), ".%.200s.jsonl-new-%d", name, i);
 		r->fd =
 		    io->openat(io, dir_fd, r->temp,
-			       O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+			       O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
 		if (r->fd != -EEXIST)
 			break;
 	}
 	return r->fd < 0 ? r->fd : 0;
+}
+
+int jsonl_replace_begin(struct jsonl_replace *r, const struct jsonl_io *io, int dir_fd,
+			const char *name, int old_fd)
+{
+	return begin(r, io, dir_fd, name, old_fd, 0600);
+}
+
+int jsonl_replace_begin_new(struct jsonl_replace *r, const struct jsonl_io *io,
+			    int dir_fd, const char *name, mode_t mode)
+{
+	return begin(r, io, dir_fd, name, -1, mode);
 }
 
 int jsonl_replace_write(struct jsonl_replace *r, const void *data, size_t len)
@@ -103,6 +115,8 @@ static int take_over(const struct jsonl_replace *r)
 		return rc;
 	if (fchmod(r->fd, st.st_mode & MODE_BITS) < 0)
 		return -errno;
+	if (r->new_times)
+		return 0;
 	times[0] = st.st_atim;
 	times[1] = st.st_mtim;
 	return futimens(r->fd, times) < 0 ? -errno : 0;
@@ -110,7 +124,7 @@ static int take_over(const struct jsonl_replace *r)
 
 int jsonl_replace_prepare(struct jsonl_replace *r)
 {
-	int rc = take_over(r);
+	int rc = r->old_fd >= 0 ? take_over(r) : 0;
 
 	return rc ? rc : r->io->fsync(r->io, r->fd);
 }

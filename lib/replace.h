@@ -18,8 +18,10 @@
 struct jsonl_replace {
 	const struct jsonl_io *io;
 	int dir_fd; /* borrowed */
-	int old_fd; /* borrowed: what is taken over from */
+	int old_fd; /* borrowed: what is taken over from; -1: nothing */
 	int fd;	    /* the new file: readable, O_APPEND; -1: none */
+	bool
+	    new_times; /* set after _begin: the times of the old one are not taken over */
 	char name[NAME_MAX + 1];
 	char temp[NAME_MAX + 1];
 	bool renamed; /* the name stands for the new content */
@@ -30,6 +32,10 @@ struct jsonl_replace {
  * this name. 0 or -errno; if 0 pair with _commit or _abort. */
 int jsonl_replace_begin(struct jsonl_replace *r, const struct jsonl_io *io, int dir_fd,
 			const char *name, int old_fd) jsonl_must_check;
+/* The same when there is nothing to take over: the new file has `mode` (open(2)). Commit
+ * it with RENAME_NOREPLACE. */
+int jsonl_replace_begin_new(struct jsonl_replace *r, const struct jsonl_io *io,
+			    int dir_fd, const char *name, mode_t mode) jsonl_must_check;
 /* Adds bytes to the new file. */
 int jsonl_replace_write(struct jsonl_replace *r, const void *data,
 			size_t len) jsonl_must_check;

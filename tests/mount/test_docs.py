@@ -36,7 +36,7 @@ def steps(text):
         for line in block[1].splitlines():
             if line[:2] in ("$ ", "# "):
                 here.append([number, line[0], line[2:], []])
-            elif line.startswith("> ") and here and not here[-1][3]:
+            elif (line + " ").startswith("> ") and here and not here[-1][3]:
                 here[-1][2] += "\n" + line[2:]
             else:
                 assert here, f"line {number}: output before the first command"

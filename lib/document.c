@@ -1,0 +1,195 @@
+/* Whole files: replaced at once, and read back with a way out when they are damaged. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "jsonl.h"
+#include "jsonl_internal.h"
+#include "replace.h"
+#include "text.h"
+
+#define DOCUMENT_MAX (256L << 20) /* bytes */
+#define PAUSE	     2		  /* milliseconds */
+
+/* The path without the symbolic link that its last component may be; of one that points
+ * to nothing, the path itself. To be freed. */
+static char *resolve(const char *path)
+{
+	char *real = realpath(path, NULL);
+
+	return real ? real : strdup(path);
+}
+
+/* Opens a file and takes its lock: the descriptor, -EAGAIN while another program holds it
+ * or when the name stands for another file by now, or -errno. */
+static int open_locked(int dir_fd, const char *name)
+{
+	cleanup_close int fd = openat(dir_fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	int rc;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
+	rc = jsonl_io_system.trylock(&jsonl_io_system, fd);
+	if (rc)
+		return rc == -EWOULDBLOCK || rc == -EINTR ? -EAGAIN : rc;
+	return jsonl_is_named(fd, dir_fd, name) ? steal_fd(&fd) : -EAGAIN;
+}
+
+static int replace_once(int dir_fd, const char *name, const void *data, size_t len,
+			mode_t mode)
+{
+	const struct jsonl_io *io = &jsonl_io_system;
+	cleanup_close int old_fd = open_locked(dir_fd, name);
+	struct jsonl_replace r;
+	int rc;
+
+	if (old_fd < 0 && old_fd != -ENOENT)
+		return old_fd;
+	rc = old_fd < 0 ? jsonl_replace_begin_new(&r, io, dir_fd, name, mode)
+			: jsonl_replace_begin(&r, io, dir_fd, name, old_fd);
+	if (rc)
+		return rc;
+	r.new_times = true;
+	rc = jsonl_replace_write(&r, data, len);
+	if (rc) {
+		jsonl_replace_abort(&r);
+		return rc;
+	}
+	rc = jsonl_replace_commit(&r, old_fd < 0 ? RENAME_NOREPLACE : 0);
+	/* Somebody has made it meanwhile: then that one is replaced. */
+	return rc == -EEXIST ? -EAGAIN : rc;
+}
+
+int jsonl_replace_file(const char *path, const void *data, size_t len, mode_t mode)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE * 1000000L};
+	cleanup_free char *real = resolve(path);
+	cleanup_close int dir_fd = -1;
+	char name[NAME_MAX + 1];
+	int rc = -EAGAIN;
+
+	if (!real)
+		return -ENOMEM;
+	dir_fd = jsonl_open_directory(real, name);
+	if (dir_fd < 0)
+		return dir_fd;
+	for (int waited = 0; rc == -EAGAIN && waited < JSONL_WAIT_MS; waited += PAUSE) {
+		rc = replace_once(dir_fd, name, data, len, mode);
+		if (rc == -EAGAIN)
+			nanosleep(&pause, NULL);
+	}
+	return rc;
+}
+
+/* ---- loading ---- */
+
+/* The whole file with a NUL behind it. 0 or -errno. */
+static int read_all(int fd, char **text, size_t *len)
+{
+	cleanup_free char *bytes = NULL;
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size >= DOCUMENT_MAX)
+		return -EFBIG;
+	bytes = malloc((size_t)st.st_size + 1);
+	if (!bytes)
+		return -ENOMEM;
+	n = jsonl_io_read_full(&jsonl_io_system, fd, bytes, (size_t)st.st_size, 0);
+	if (n < 0)
+		return (int)n;
+	bytes[n] = '\0';
+	*len = (size_t)n;
+	*text = steal_ptr(&bytes);
+	return 0;
+}
+
+static int use_fallback(const char *fallback, char **text, size_t *len)
+{
+	*text = strdup(fallback);
+	*len = strlen(fallback);
+	return *text ? 0 : -ENOMEM;
+}
+
+/* Gives the locked file another name, durably; *aside is the path of that. */
+static int move_aside(int dir_fd, const char *path, const char *name, char **aside)
+{
+	const char *slash = strrchr(path, '/');
+	char bad[NAME_MAX + 1];
+	int rc;
+
+	jsonl_stamped_name(bad, name, "bad");
+	rc = jsonl_io_system.renameat(&jsonl_io_system, dir_fd, name, dir_fd, bad,
+				      RENAME_NOREPLACE);
+	if (rc == 0)
+		rc = jsonl_io_system.fsync(&jsonl_io_system, dir_fd);
+	if (rc == 0 && aside &&
+	    asprintf(aside, "%.*s%s", slash ? (int)(slash - path) + 1 : 0, path, bad) <
+		0) {
+		*aside = NULL;
+		rc = -ENOMEM;
+	}
+	return rc;
+}
+
+static int load_once(int dir_fd, const char *path, const char *name, const char *fallback,
+		     char **text, size_t *len, char **aside)
+{
+	cleanup_free char *bytes = NULL;
+	cleanup_close int fd = open_locked(dir_fd, name);
+	struct jsonl_text unused;
+	int verdict, rc;
+
+	if (fd == -ENOENT)
+		return use_fallback(fallback, text, len);
+	if (fd < 0)
+		return fd;
+	rc = read_all(fd, &bytes, len);
+	if (rc < 0)
+		return rc;
+	verdict = jsonl_text_check(bytes, *len, JSONL_PROGRAM_DEPTH, &unused);
+	if (verdict == JSONL_OK) {
+		*text = steal_ptr(&bytes);
+		return 0;
+	}
+	rc = move_aside(dir_fd, path, name, aside);
+	if (rc == 0)
+		rc = use_fallback(fallback, text, len);
+	return rc ? rc : verdict;
+}
+
+int jsonl_load(const char *path, const char *fallback, char **text, size_t *len,
+	       char **aside)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE * 1000000L};
+	cleanup_free char *real = resolve(path);
+	cleanup_close int dir_fd = -1;
+	char name[NAME_MAX + 1];
+	size_t unused;
+	int rc = -EAGAIN;
+
+	*text = NULL;
+	if (aside)
+		*aside = NULL;
+	if (!real)
+		return -ENOMEM;
+	dir_fd = jsonl_open_directory(real, name);
+	if (dir_fd < 0)
+		return dir_fd;
+	for (int waited = 0; rc == -EAGAIN && waited < JSONL_WAIT_MS; waited += PAUSE) {
+		rc = load_once(dir_fd, real, name, fallback, text, len ? len : &unused,
+			       aside);
+		if (rc == -EAGAIN)
+			nanosleep(&pause, NULL);
+	}
+	return rc;
+}
