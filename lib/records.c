@@ -87,7 +87,7 @@ static int find_piece(struct jsonl_records *it, struct piece *p)
 
 		stop = nul ? nul : stop;
 		*p = (struct piece){stop ? (size_t)(stop - from) : have,
-				    stop ? *stop : 'x'};
+				    (char)(stop ? *stop : 'x')};
 		if (stop || have >= JSONL_PROGRAM_RECORD)
 			return 0;
 		it->r.searched = have;
