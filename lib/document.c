@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -13,15 +12,16 @@
 #include "text.h"
 
 #define DOCUMENT_MAX (256L << 20) /* bytes */
-#define PAUSE	     2		  /* milliseconds */
 
-/* The path without the symbolic link that its last component may be; of one that points
- * to nothing, the path itself. To be freed. */
-static char *resolve(const char *path)
+/* Opens the directory of the file that the path leads to, whose name in there goes to
+ * `name`. *real is the path without symbolic links, or of a file that is not there the path
+ * itself; to be freed. A descriptor or -errno. */
+static int open_place(const char *path, char **real, char name[NAME_MAX + 1])
 {
-	char *real = realpath(path, NULL);
-
-	return real ? real : strdup(path);
+	*real = realpath(path, NULL);
+	if (!*real)
+		*real = strdup(path);
+	return *real ? jsonl_open_directory(*real, name) : -ENOMEM;
 }
 
 /* Opens a file and takes its lock: the descriptor, -EAGAIN while another program holds it
@@ -69,22 +69,16 @@ static int replace_once(int dir_fd, const char *name, const void *data, size_t l
 
 int jsonl_replace_file(const char *path, const void *data, size_t len, mode_t mode)
 {
-	const struct timespec pause = {.tv_nsec = PAUSE * 1000000L};
-	cleanup_free char *real = resolve(path);
-	cleanup_close int dir_fd = -1;
+	cleanup_free char *real = NULL;
 	char name[NAME_MAX + 1];
-	int rc = -EAGAIN;
+	cleanup_close int dir_fd = open_place(path, &real, name);
+	int rc, waited = 0;
 
-	if (!real)
-		return -ENOMEM;
-	dir_fd = jsonl_open_directory(real, name);
 	if (dir_fd < 0)
 		return dir_fd;
-	for (int waited = 0; rc == -EAGAIN && waited < JSONL_WAIT_MS; waited += PAUSE) {
+	do {
 		rc = replace_once(dir_fd, name, data, len, mode);
-		if (rc == -EAGAIN)
-			nanosleep(&pause, NULL);
-	}
+	} while (jsonl_try_again(rc, &waited));
 	return rc;
 }
 
@@ -170,26 +164,20 @@ static int load_once(int dir_fd, const char *path, const char *name, const char 
 int jsonl_load(const char *path, const char *fallback, char **text, size_t *len,
 	       char **aside)
 {
-	const struct timespec pause = {.tv_nsec = PAUSE * 1000000L};
-	cleanup_free char *real = resolve(path);
-	cleanup_close int dir_fd = -1;
+	cleanup_free char *real = NULL;
 	char name[NAME_MAX + 1];
+	cleanup_close int dir_fd = open_place(path, &real, name);
 	size_t unused;
-	int rc = -EAGAIN;
+	int rc, waited = 0;
 
 	*text = NULL;
 	if (aside)
 		*aside = NULL;
-	if (!real)
-		return -ENOMEM;
-	dir_fd = jsonl_open_directory(real, name);
 	if (dir_fd < 0)
 		return dir_fd;
-	for (int waited = 0; rc == -EAGAIN && waited < JSONL_WAIT_MS; waited += PAUSE) {
+	do {
 		rc = load_once(dir_fd, real, name, fallback, text, len ? len : &unused,
 			       aside);
-		if (rc == -EAGAIN)
-			nanosleep(&pause, NULL);
-	}
+	} while (jsonl_try_again(rc, &waited));
 	return rc;
 }

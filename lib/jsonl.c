@@ -210,6 +210,17 @@ static int log_follow(struct jsonl_log *log)
 	return rc;
 }
 
+bool jsonl_try_again(int rc, int *waited)
+{
+	const struct timespec pause = {.tv_nsec = JSONL_PAUSE_MS * 1000000L};
+
+	if (rc != -EAGAIN || *waited >= JSONL_WAIT_MS)
+		return false;
+	nanosleep(&pause, NULL);
+	*waited += JSONL_PAUSE_MS;
+	return true;
+}
+
 /* One attempt, under the log's lock. Who has waited for flock may hold that of a file that
  * has lost its name meanwhile. */
 static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
@@ -232,17 +243,14 @@ static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
 /* Without vectors the end is brought in order, and that is all. */
 static int append_patiently(struct jsonl_log *log, const struct iovec *iov, int niov)
 {
-	const struct timespec pause = { .tv_nsec = 2000000 };
-	int rc;
+	int rc, waited = 0;
 
-	for (int waited = 0;; waited += 2) {
+	do {
 		pthread_mutex_lock(&log->lock);
 		rc = append_once(log, iov, niov);
 		pthread_mutex_unlock(&log->lock);
-		if (rc != -EAGAIN || waited >= JSONL_WAIT_MS)
-			return rc;
-		nanosleep(&pause, NULL);
-	}
+	} while (jsonl_try_again(rc, &waited));
+	return rc;
 }
 
 int jsonl_append(struct jsonl_log *log, const void *record, size_t len)
