@@ -80,7 +80,10 @@ bool fs_process_killed(pid_t pid)
 	char buf[1024];
 	const char *fields = pid > 0 ? stat_fields(pid, buf, sizeof(buf)) : NULL;
 
-	return fields && stat_field(fields, 9) & TASK_SIGNALED;
+	/* When a program exits, its other threads are ended as by a signal: what it exits
+	 * with tells. */
+	return fields && stat_field(fields, 9) & TASK_SIGNALED &&
+	       stat_field(fields, 52) & 0x7f;
 }
 
 /* The number behind a label of fdinfo; -1: there is none. */

@@ -62,19 +62,39 @@ static void test_holds(void)
 	CHECK(unlink(path) == 0);
 }
 
-/* A child that has ended stays in /proc until it is waited for. */
-static bool killed_after(int sig)
+static void *exits(void *arg)
+{
+	_exit(*(int *)arg);
+}
+
+/* Its other thread ends it: the kernel kills the first one for that. */
+static void exit_by_thread(int code)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, exits, &code))
+		_exit(9);
+	while (1)
+		pause();
+}
+
+/* A child that has ended, by a signal or because a thread called exit, stays in /proc
+ * until it is waited for. */
+static bool killed_after(int sig, bool threaded)
 {
 	siginfo_t info;
 	bool killed;
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		if (threaded)
+			exit_by_thread(0);
 		if (sig)
 			raise(sig);
 		_exit(0);
 	}
 	waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
+	CHECK(info.si_status == sig);
 	killed = fs_process_killed(pid);
 	waitpid(pid, NULL, 0);
 	return killed;
@@ -85,7 +105,7 @@ int main(void)
 	test_identify();
 	test_holds();
 	CHECK(!fs_process_killed(getpid()));
-	CHECK(!killed_after(0));
-	CHECK(killed_after(SIGKILL) && killed_after(SIGTERM));
+	CHECK(!killed_after(0, false) && !killed_after(0, true));
+	CHECK(killed_after(SIGKILL, false) && killed_after(SIGTERM, false));
 	return check_done();
 }
