@@ -2,7 +2,6 @@
 #include "control.h"
 #include "start.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,13 +71,6 @@ static int main_loop(struct fs_mount *m, bool single)
 	return r;
 }
 
-static bool main_severed(struct fuse_session *se)
-{
-	struct pollfd pfd = {.fd = fuse_session_fd(se)};
-
-	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR);
-}
-
 static int main_attach(struct fs_mount *m, const struct fs_options *o)
 {
 	if (fs_supervise_again())
@@ -112,8 +104,8 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	/* After umount -l the path may carry the mount of somebody else; of a connection
 	 * that is severed libfuse only frees what it holds. */
 	there = fs_mountpoint_device(m->mountpoint);
-	if (!ours || !there || strcmp(ours, there) == 0 || main_severed(m->se))
-		fs_remount_end(m, main_severed(m->se));
+	if (!ours || !there || strcmp(ours, there) == 0 || fs_process_severed(m->se))
+		fs_remount_end(m, fs_process_severed(m->se));
 	/* Cut off while it was being unmounted: that is an end like any other. */
 	if (r == -ECONNABORTED &&
 	    (signal || !there || strcmp(ours ? ours : "", there) != 0))

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -278,10 +279,18 @@ int fs_process_signals_end(void)
 	return process_signals.signal;
 }
 
+bool fs_process_severed(struct fuse_session *se)
+{
+	struct pollfd pfd = {.fd = fuse_session_fd(se)};
+
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLERR);
+}
+
 struct drain_watch {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	bool done; /* under lock */
+	struct fuse_session *se;
 	const char *mountpoint, *device;
 };
 
@@ -296,7 +305,8 @@ static void *drain_watch_run(void *arg)
 	pthread_mutex_lock(&w->lock);
 	while (!w->done && r == 0)
 		r = pthread_cond_timedwait(&w->cond, &w->lock, &until);
-	if (!w->done)
+	/* Once unmounted its number is free, and may be that of somebody else's mount. */
+	if (!w->done && !fs_process_severed(w->se))
 		fs_mountpoint_abort(w->mountpoint, w->device);
 	pthread_mutex_unlock(&w->lock);
 	return NULL;
@@ -306,6 +316,7 @@ void fs_process_drain(struct fs_mount *m, const char *device)
 {
 	struct drain_watch w = {.lock = PTHREAD_MUTEX_INITIALIZER,
 				.cond = PTHREAD_COND_INITIALIZER,
+				.se = m->se,
 				.mountpoint = m->mountpoint,
 				.device = device};
 	pthread_t thread;

@@ -123,6 +123,8 @@ int fs_process_signals(struct fuse_session *se);
 /* The session has ended: signals no longer interrupt the calling thread. Returns the
  * signal that ended it, or 0. */
 int fs_process_signals_end(void);
+/* Is the connection gone (unmounted or aborted), so that no request comes any more? */
+bool fs_process_severed(struct fuse_session *se);
 /* fs_mount_drain, watched: a thread of ours that is within a call into the kernel may
  * wait for a request that nobody serves any more. `device`: as for fs_mountpoint_abort.
  */

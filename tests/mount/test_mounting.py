@@ -27,6 +27,7 @@ from util import (
     processes,
     records,
     run,
+    sanitized,
     wait_for,
 )
 
@@ -884,3 +885,48 @@ def test_an_ordinary_users_mount_and_whole_files(v, fuse_for_all):
     p = run("bash", "-c", f"cd {v.path}\n{script}", uid=NOBODY, check=0)
     assert p.stdout == b'{"n":7}\n{"n":8}\n{"a":2}\n3\n'
     run("fusermount3", "-u", v.path, uid=NOBODY, check=0)
+
+
+# While the file of that name exists, a sync takes four seconds.
+SLOW = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+int fdatasync(int fd)
+{
+	int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
+
+	if (access(getenv("SLOW"), F_OK) == 0)
+		sleep(4);
+	return real(fd);
+}
+"""
+
+
+def test_a_slow_end_cuts_nobody_elses_connection(base, mount):
+    """The number of a connection is free once it is unmounted, and the next mount has it,
+    while what was written and not closed is being synced."""
+    slow, env = base / "slow", {}
+    if not sanitized():  # whose own library must be the first
+        (base / "slow.c").write_text(SLOW)
+        run("cc", "-shared", "-fPIC", "-o", base / "slow.so", base / "slow.c", check=0)
+        env = {"LD_PRELOAD": str(base / "slow.so"), "SLOW": str(slow)}
+    m = mount(env=env)
+    device = mount_table()[str(m.mnt)][1]
+    fd = os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(fd, GOOD)
+    slow.touch()
+    with open(f"/sys/fs/fuse/connections/{device[2:]}/abort", "w", encoding="ascii") as f:
+        f.write("1")
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    run("umount", m.mnt, check=0)
+    others = []
+    while not others or mount_table()[str(others[-1].mnt)][1] != device:
+        assert sanitized() or m.proc.poll() is None, "not synced, or the number is taken"
+        others.append(mount())
+    assert m.proc.wait(30) == 0
+    for other in others:
+        append(other.p("a.jsonl"), GOOD)
+    assert records(m.b("a.jsonl")) == [{"n": 1}]
