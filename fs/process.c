@@ -82,6 +82,8 @@ void fs_process_limits(void)
 	raise_limit(RLIMIT_NOFILE, 65536);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+	/* Somebody opened the file that we had a lease on at this moment. */
+	signal(SIGIO, SIG_IGN);
 	umask(0);
 	if (geteuid() == 0)
 		protect_from_oom();

@@ -2,9 +2,12 @@
 kept; on one file, on many, and with half of the writers going round the mount under flock."""
 
 import collections
+import concurrent.futures
 import os
 import random
+import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -365,3 +368,23 @@ def test_rotation_beside_writers_that_open_each_time(m):
     for i in range(6):
         mine = [r["n"] for r in lines if r["id"] == f"w{i}"]
         assert mine == list(range(400))
+
+
+def test_two_programs_open_a_log_for_the_first_time_at_once(m):
+    """Whose open asks whether anybody else writes to the file (by a lease) is told so by
+    SIGIO when somebody does in the same moment, and SIGIO ends who does not expect it."""
+    names = [f"{n}.jsonl" for n in range(400)]
+    for name in names:
+        m.b(name).write_bytes(b"")
+    together = threading.Barrier(2)
+
+    def appends(n):
+        for name in names:
+            together.wait(20)
+            append(m.p(name), b"%d\n" % n)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(appends, n) for n in (1, 2)]:
+            done.result()
+    for name in names:
+        assert sorted(m.records(name)) == [1, 2]
