@@ -58,8 +58,8 @@ class Vault:
         self.log = self.top / "log"
         self.daemon = None
 
-    def start(self, *options):
-        argv = [BUILD / "fs" / "jsonlfs", "-f", "-s"]
+    def start(self, *options, threads=False):
+        argv = [BUILD / "fs" / "jsonlfs", "-f", *([] if threads else ["-s"])]
         argv += ["-o", ",".join(options)] if options else []
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
