@@ -97,6 +97,7 @@ static void node_free(struct fs_mount *m, struct fs_inode *i)
 {
 	fs_descriptor_drop(m, i);
 	fs_plain_state_free(i->priv->plain);
+	fs_listing_free(i->priv->listing);
 	pthread_mutex_destroy(&i->lock);
 	free(i->name);
 	free((struct node *)i);
@@ -590,6 +591,7 @@ void fs_inode_table_deinit(struct fs_mount *m)
 	free(m->inodes);
 	m->inodes = NULL;
 	fs_plain_state_free(m->root.priv->plain);
+	fs_listing_free(m->root.priv->listing);
 	pthread_mutex_destroy(&m->root.lock);
 	fs_descriptor_deinit(m);
 	free(m->table);

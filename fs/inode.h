@@ -1,6 +1,7 @@
 /* What only the keepers of the inode table see: inode.c (the table itself), descriptor.c
- * (how a backing file is reached without keeping a descriptor for each) and plain.c (what
- * the opens of one plain file must agree on).
+ * (how a backing file is reached without keeping a descriptor for each), plain.c (what
+ * the opens of one plain file must agree on) and readdir.c (what the kernel may keep of a
+ * directory).
  *
  * A node is one allocation: the public struct, the private one, and the bytes of the file
  * handle. Nothing of it is persistent. */
@@ -10,6 +11,7 @@
 #include "fs.h"
 
 struct fs_plain_state;
+struct fs_listing;
 
 struct fs_inode_private {
 	/* Under table->cache_lock: */
@@ -28,6 +30,8 @@ struct fs_inode_private {
 
 	/* Made at the first open of a plain file, then kept; under inode->lock. */
 	struct fs_plain_state *plain;
+	/* Made when a directory is opened, then kept; under inode->lock. */
+	struct fs_listing *listing;
 
 	unsigned char handle[]; /* under table->cache_lock */
 };
@@ -109,5 +113,8 @@ void fs_descriptor_rebind(struct fs_mount *m, struct fs_inode *i, const void *ha
 
 /* ---- plain.c ---- */
 void fs_plain_state_free(struct fs_plain_state *s);
+
+/* ---- readdir.c ---- */
+void fs_listing_free(struct fs_listing *l);
 
 #endif

@@ -17,6 +17,10 @@ void fs_op_readlink(fuse_req_t req, fuse_ino_t ino);
 void fs_op_statfs(fuse_req_t req, fuse_ino_t ino);
 /* st as programs are to see it: inode numbers of other devices are kept apart. */
 void fs_stat_public(const struct fs_inode *i, struct stat *st);
+/* Is the last change so long ago that another one would have another time? Then what was
+ * read since belongs to these times, and is good for as long as they stay. */
+bool fs_stamp_is_old(const struct stat *st);
+bool fs_same_time(struct timespec a, struct timespec b);
 
 /* ---- xattr.c: extended attributes and file flags ---- */
 void fs_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,

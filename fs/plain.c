@@ -9,14 +9,10 @@
 #include <string.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
-#include <time.h>
 
 /* Read-only files up to this size are better off in the page cache of the mount, where
  * the next open finds them, than with the kernel's passthrough. */
 #define PLAIN_SMALL (128 << 10)
-/* Two changes within one tick of the clock that files are stamped by look like one. */
-#define PLAIN_TICK_NS 20000000LL
-
 #define BROKEN(m)                                                                        \
 	atomic_load_explicit(&(m)->table->passthrough_broken, memory_order_relaxed)
 
@@ -213,30 +209,13 @@ static const struct fs_handle_ops plain_ops = {
 
 /* ---- open ---- */
 
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static int64_t nanoseconds(struct timespec t)
-{
-	return (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 /* Are the pages in the cache still those of the file? Under inode->lock. */
 static bool pages_are_good(struct fs_plain_state *s, const struct stat *st)
 {
-	struct timespec now;
-	int64_t newest;
-
-	if (s->stamped && s->size == st->st_size && same_time(s->mtime, st->st_mtim) &&
-	    same_time(s->ctime, st->st_ctim))
+	if (s->stamped && s->size == st->st_size && fs_same_time(s->mtime, st->st_mtim) &&
+	    fs_same_time(s->ctime, st->st_ctim))
 		return true;
-	clock_gettime(CLOCK_REALTIME, &now);
-	newest = nanoseconds(st->st_mtim);
-	if (nanoseconds(st->st_ctim) > newest)
-		newest = nanoseconds(st->st_ctim);
-	s->stamped = nanoseconds(now) - newest > PLAIN_TICK_NS;
+	s->stamped = fs_stamp_is_old(st);
 	s->size = st->st_size;
 	s->mtime = st->st_mtim;
 	s->ctime = st->st_ctim;

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #define DIR_BUFFER (32U << 10)
 /* Positions of the virtual files, which no file system hands out (ext4 ends with
@@ -23,6 +24,14 @@ struct fs_dir {
 };
 
 static const char *const virtual_names[] = {"status.json", "writers.json"};
+
+/* What the kernel's cache of a directory's names belongs to; under inode->lock. */
+struct fs_listing {
+	unsigned readers; /* open handles */
+	bool stamped;	  /* the names are those of these times, or newer: */
+	struct timespec mtime, ctime;
+	int64_t filled;	  /* fs_now_ms when all attributes were last asked for */
+};
 
 static struct fs_dir *dir_of(const struct fuse_file_info *fi)
 {
@@ -43,16 +52,86 @@ static void dir_free(struct fs_dir *d)
 	free(d);
 }
 
+void fs_listing_free(struct fs_listing *l)
+{
+	free(l);
+}
+
+static double names_timeout(const struct fs_mount *m)
+{
+	const struct jsonl_config *c = &m->config;
+
+	return c->attr_timeout < c->entry_timeout ? c->attr_timeout : c->entry_timeout;
+}
+
+/* Is the directory as it was when it was stamped? If not, it is stamped anew, which is
+ * only good while nobody is about to hand names from before to the kernel. */
+static bool names_are_good(struct fs_listing *l, const struct stat *st)
+{
+	if (l->stamped && fs_same_time(l->mtime, st->st_mtim) &&
+	    fs_same_time(l->ctime, st->st_ctim))
+		return true;
+	l->stamped = !l->readers && fs_stamp_is_old(st);
+	l->mtime = st->st_mtim;
+	l->ctime = st->st_ctim;
+	return false;
+}
+
+/* Counts a reader in, and lets the kernel keep names while the directory does not change,
+ * as the pages of a file (see fs_stamp_is_old). It also has to be worth it: names without
+ * attributes make a LOOKUP of each, where reading the directory again brings the
+ * attributes of hundreds at once. So the names go before the attributes expire. */
+static int join_readers(const struct fs_mount *m, struct fs_inode *dir, int fd,
+			struct fuse_file_info *fi)
+{
+	const double timeout = dir->state ? 0 : names_timeout(m);
+	struct fs_listing *l;
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	pthread_mutex_lock(&dir->lock);
+	l = dir->priv->listing;
+	if (!l)
+		l = dir->priv->listing = calloc(1, sizeof(*l));
+	if (l) {
+		fi->keep_cache =
+		    names_are_good(l, &st) &&
+		    (double)(fs_now_ms() - l->filled) < timeout * 1000 * 3 / 4;
+		fi->cache_readdir = l->stamped && timeout > 0;
+		l->readers++;
+	}
+	pthread_mutex_unlock(&dir->lock);
+	return l ? 0 : -ENOMEM;
+}
+
+static void leave_readers(struct fs_inode *dir)
+{
+	pthread_mutex_lock(&dir->lock);
+	dir->priv->listing->readers--;
+	pthread_mutex_unlock(&dir->lock);
+}
+
+static void names_filled(struct fs_inode *dir)
+{
+	pthread_mutex_lock(&dir->lock);
+	dir->priv->listing->filled = fs_now_ms();
+	pthread_mutex_unlock(&dir->lock);
+}
+
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs_mount *m = fs_mount_of(req);
+	struct fs_inode *i = fs_inode_of(m, ino);
 	struct fs_dir *d = calloc(1, sizeof(*d));
 	int r = d ? 0 : -ENOMEM;
 
 	if (d) {
 		pthread_mutex_init(&d->lock, NULL);
-		d->fd = r = fs_inode_open(m, fs_inode_of(m, ino), O_RDONLY | O_DIRECTORY);
+		d->fd = r = fs_inode_open(m, i, O_RDONLY | O_DIRECTORY);
 	}
+	if (r >= 0)
+		r = join_readers(m, i, d->fd, fi);
 	if (r < 0) {
 		if (d)
 			dir_free(d);
@@ -60,13 +139,15 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fi->fh = (uintptr_t)d;
-	if (fuse_reply_open(req, fi))
+	if (fuse_reply_open(req, fi)) {
+		leave_readers(i);
 		dir_free(d);
+	}
 }
 
 void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
+	leave_readers(fs_inode_of(fs_mount_of(req), ino));
 	dir_free(dir_of(fi));
 	fuse_reply_err(req, 0);
 }
@@ -231,6 +312,9 @@ static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	cleanup_free char *buf = malloc(size);
 	ssize_t n = -ENOMEM;
 
+	/* Before the answer: the attributes in it are good for longer than we count. */
+	if (plus && off == 0)
+		names_filled(fs_inode_of(m, ino));
 	pthread_mutex_lock(&d->lock);
 	if (!d->buf)
 		d->buf = malloc(DIR_BUFFER);

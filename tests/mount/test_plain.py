@@ -806,25 +806,6 @@ def kernel_version():
     return tuple(int(x) for x in re.findall(r"\d+", os.uname().release)[:2])
 
 
-def requests_of(workdir, script, *options):
-    """Which requests the daemon got while the script ran in a fresh mount."""
-    source, mnt, log = workdir / "dsrc", workdir / "dmnt", workdir / "debug.log"
-    for d in (source, mnt):
-        d.mkdir(exist_ok=True)
-    with open(log, "wb") as out:
-        daemon = util.subprocess.Popen(
-            [util.binary("jsonlfs"), "-d", *options, source, mnt], cwd="/", env=util.ENV,
-            stdin=util.subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        util.wait_for(lambda: str(mnt) in util.mount_table(), "the mount")
-        util.sh(script, mnt)
-    finally:
-        util.run("umount", "-l", mnt)
-        assert daemon.wait(20) == 0
-    return re.findall(r"opcode: ([A-Z_]+)", log.read_text("utf-8", "replace")), log.read_text(
-        "utf-8", "replace")
-
-
 IO_SCRIPT = """
     dd if=/dev/zero of=big bs=4096 count=300 status=none
     dd if=big of=/dev/null bs=4096 status=none
@@ -834,7 +815,7 @@ IO_SCRIPT = """
 
 def test_passthrough_is_on_where_it_can_be(workdir):
     """Proved by what the daemon is not asked, not by what it says."""
-    seen, log = requests_of(workdir, IO_SCRIPT)
+    seen, log = util.requests_of(workdir, IO_SCRIPT)
     if libfuse_version() >= (3, 17) and kernel_version() >= (6, 9):
         assert "READ" not in seen and "WRITE" not in seen, seen
         assert 'passthrough state="on"' in log
@@ -844,13 +825,13 @@ def test_passthrough_is_on_where_it_can_be(workdir):
 
 
 def test_passthrough_can_be_switched_off(workdir):
-    seen, log = requests_of(workdir, IO_SCRIPT, "-o", "nopassthrough")
+    seen, log = util.requests_of(workdir, IO_SCRIPT, "-o", "nopassthrough")
     assert "WRITE" in seen
     assert 'passthrough state="off" reason="switched off by nopassthrough"' in log
 
 
 def test_governed_files_never_pass_through(workdir):
-    seen, _ = requests_of(
+    seen, _ = util.requests_of(
         workdir, "for i in $(seq 50); do echo '{\"n\": 1}' >> log.jsonl; done; cat log.jsonl")
     assert seen.count("WRITE") == 50 and "READ" in seen
 

@@ -639,3 +639,25 @@ def unnamed_files(m):
 
 def have(program):
     return shutil.which(program, path=ENV["PATH"])
+
+
+# ---- requests ----
+
+
+def requests_of(workdir, script, *options):
+    """Which requests the daemon got while the script ran in a fresh mount."""
+    source, mnt, log = workdir / "dsrc", workdir / "dmnt", workdir / "debug.log"
+    for d in (source, mnt):
+        d.mkdir(exist_ok=True)
+    with open(log, "wb") as out:
+        daemon = subprocess.Popen(
+            [binary("jsonlfs"), "-d", *options, source, mnt], cwd="/", env=ENV,
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        wait_for(lambda: str(mnt) in mount_table(), "the mount")
+        sh(script, mnt)
+    finally:
+        run("umount", "-l", mnt)
+        assert daemon.wait(20) == 0
+    return re.findall(r"opcode: ([A-Z_]+)", log.read_text("utf-8", "replace")), log.read_text(
+        "utf-8", "replace")
