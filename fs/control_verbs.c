@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "control.h"
+#include "reload.h"
 #include "report.h"
 
 /* A name in the quarantine or in the archive. */
@@ -117,6 +118,24 @@ static int archive_drop(struct fs_control_request *r)
 	return rc;
 }
 
+/* ---- rules ---- */
+
+static int reload(struct fs_control_request *r)
+{
+	cleanup_free char *kept = NULL;
+	cleanup_free char *error = NULL;
+	int rc = fs_reload(r->m, &kept, &error);
+
+	if (r->m->config.path)
+		jsonl_report_add_string(r->reply, "config", r->m->config.path);
+	if (kept)
+		jsonl_report_add_string(r->reply, "kept", kept);
+	if (error)
+		jsonl_report_add_string(r->reply, "reason", error);
+	/* -ENOENT is the socket's. */
+	return rc == -EOPNOTSUPP ? -ENODATA : rc == -ENOENT ? -EINVAL : rc;
+}
+
 /* ---- the table ---- */
 
 static int ping(struct fs_control_request *r)
@@ -135,6 +154,7 @@ static const struct {
     {"quarantine-drop", quarantine_drop, true},
     {"quarantine-restored", quarantine_restored, true},
     {"archive-drop", archive_drop, true},
+    {"reload", reload, true},
     {"watch", ping, true}, /* of the owner it is control.c's */
 };
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "frame.h"
+#include "reload.h"
 #include "staging.h"
 
 #define CROSS_CHUNK   (1u << 20)
@@ -407,6 +408,8 @@ void fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char
 	int rc;
 
 	rc = i->state || i->virtual || fs_cross_is_state(m, dir, newname) ? -EPERM : 0;
+	if (!rc)
+		rc = fs_reload_check(m, i);
 	if (!rc)
 		rc = link_allowed(req, m, i, dir, newname);
 	if (!rc)

@@ -15,7 +15,9 @@
  *                         held when tree_lock is taken: nobody who holds tree_lock or
  *                         an inode's lock waits for a file's lock)
  *   mount->inodes_lock    the inode table, lookup counts, parent and name: a leaf
- *   log, stats, quarantine: leaves, take nothing
+ *   log, stats, quarantine, the rules (policy.c): leaves, take nothing
+ *
+ * A reload of the rules has its turn before all of these (reload.c); no worker takes it.
  *
  * No lock is held across fuse_reply_* of an operation that the kernel may answer with
  * another request to us, and none across fuse_lowlevel_notify_* (fs_attributes_changed waits
@@ -42,6 +44,7 @@
 #include "stats.h"
 
 struct fs_control;
+struct fs_reload;
 struct fs_shared;
 struct fs_handle;
 struct fs_seen;
@@ -73,6 +76,9 @@ struct fs_inode {
 	unsigned writers;	  /* handles among them that are open for writing */
 	bool stale;		  /* renamed out of its class: OPEN answers ESTALE */
 	bool sealed;		  /* an O_TMPFILE that got a governed name: no more writes */
+	/* The reloads of the rules as of which its class was found, and as of which the
+	 * kernel was told to look again (reload.h). */
+	_Atomic unsigned serial, asked;
 	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
 	/* governed: the visible length, good while number, size, mtime and ctime are these */
 	struct {
@@ -129,6 +135,8 @@ struct fs_mount {
 	int root_fd;	  /* O_PATH of the source, opened before the mount */
 	int state_fd;	  /* the state directory */
 	int archive_fd;	  /* STATE/archive */
+	const char *state; /* where the state directory is, if not as config.state says:
+			    * part of that, from the source */
 	int backing_mount; /* the number of the mount that root_fd is on, or -1 */
 	dev_t state_dev;
 	ino_t state_ino;
@@ -152,6 +160,7 @@ struct fs_mount {
 
 	struct fs_seen *seen; /* seen.h */
 	struct fs_control *control; /* control.h */
+	struct fs_reload *reload;   /* reload.h */
 	struct fs_idle *idle; /* idle.c: governed files that are kept open for a while */
 
 	struct jsonl_quarantine *quarantine;

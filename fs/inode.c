@@ -370,6 +370,7 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 	struct fs_inode *spare, *i;
 	enum jsonl_class class;
 	struct fs_file_handle h;
+	unsigned serial;
 	bool state;
 	int r;
 
@@ -381,6 +382,8 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 		return -errno;
 	state = is_state(m, parent, st);
 	class = JSONL_CLASS_PLAIN;
+	/* Before the question: one that comes between makes it ask once more. */
+	serial = jsonl_policy_serial(m->policy);
 	if (!state)
 		r = class_of(m, parent, name, st, &class);
 	if (r)
@@ -389,8 +392,10 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 	if (!spare)
 		return -ENOMEM;
 	spare->state = state;
+	spare->serial = serial;
 	spare->priv->device = (unsigned char)fs_descriptor_device(m, st->st_dev);
 	i = node_enter(m, parent, name, &spare, &h);
+	i->serial = serial;
 	if (spare) {
 		node_free(m, spare);
 		pthread_mutex_lock(&i->lock);

@@ -1,5 +1,6 @@
 /* jsonlfs: parse -> set up -> run -> exit. */
 #include "control.h"
+#include "reload.h"
 #include "start.h"
 
 #include <signal.h>
@@ -94,11 +95,13 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	       FS_STR("mountpoint", m->mountpoint), FS_STR("version", JSONLFS_VERSION));
 	if (*lock >= 0)
 		close(steal_fd(lock));
+	fs_reload_start(m, fs_supervise_again());
 	fs_control_start(m);
 	fs_supervise_serving(ours ? ours : "");
 	fs_process_ready(report);
 	r = main_loop(m, o->single);
 	signal = fs_process_signals_end();
+	fs_reload_stop(m);
 	fs_control_stop(m);
 	fs_process_drain(m, ours ? ours : "");
 	/* After umount -l the path may carry the mount of somebody else; of a connection
@@ -124,7 +127,7 @@ static int main_mount(struct fs_mount *m, const struct fs_options *o, int *repor
 
 	r = main_session(m, o);
 	if (!r)
-		r = fs_process_signals(m->se);
+		r = fs_process_signals(m);
 	if (!r && fs_mount_init(m, fs_supervise_source(m)) == 0) {
 		if (!fs_supervise_again())
 			fs_mount_warn_bypass(m);
@@ -132,6 +135,7 @@ static int main_mount(struct fs_mount *m, const struct fs_options *o, int *repor
 	} else if (!r) {
 		r = FS_EXIT_MOUNT;
 	}
+	(void)fs_process_signals_end();
 	if (m->se)
 		fuse_session_destroy(m->se);
 	fs_mount_deinit(m);
@@ -186,6 +190,11 @@ static int main_run(struct fs_mount *m, const struct fs_options *o)
 	fs_process_limits();
 	fs_process_privileges(m);
 	fs_log_open(m->foreground, m->debug);
+	r = fs_reload_init(m);
+	if (r) {
+		fprintf(stderr, "jsonlfs: %s: %s\n", m->config.path, jsonl_error_text(r));
+		return FS_EXIT_SYSTEM;
+	}
 	if (fs_remount_allowed(m, o))
 		r = fs_supervise(m, &report, &lock);
 	return r ? r : main_mount(m, o, &report, &lock);
@@ -212,6 +221,7 @@ int main(int argc, char **argv)
 	else if (!r)
 		r = main_run(&m, &options);
 	fs_options_deinit(&options);
+	fs_reload_deinit(&m);
 	jsonl_config_deinit(&m.config);
 	free(m.source);
 	free(m.mountpoint);

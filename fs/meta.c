@@ -1,6 +1,7 @@
 /* Looking names up, and what is known about a file apart from its content. */
 #include "inode.h"
 #include "ops.h"
+#include "reload.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -212,6 +213,8 @@ static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
 	stale = i->stale;
 	sealed = i->sealed;
 	pthread_mutex_unlock(&i->lock);
+	if (!fi && !stale)
+		stale = fs_reload_check(fs_mount_of(req), i) != 0;
 	if (stale && !fi)
 		return -ESTALE; /* other rules by now: the kernel looks again */
 	if (sealed)

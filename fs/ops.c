@@ -1,5 +1,6 @@
 /* The table of operations, and the dispatch of what an open file does to its handle. */
 #include "ops.h"
+#include "reload.h"
 #include "statefile.h"
 
 #include <fcntl.h>
@@ -23,13 +24,16 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		      struct fuse_file_info *fi)
 {
 	bool stale;
-	int fd;
+	int fd, r;
 
 	pthread_mutex_lock(&i->lock);
 	stale = i->stale;
 	pthread_mutex_unlock(&i->lock);
 	if (stale)
 		return -ESTALE;
+	r = fs_reload_check(m, i);
+	if (r)
+		return r;
 	if (i->class == JSONL_CLASS_GOVERNED)
 		return 0;
 	if (i->class == JSONL_CLASS_REPLACE)

@@ -1,4 +1,5 @@
 /* The command line, as a person, mount(8) and fstab write it. */
+#include "option.h"
 #include "start.h"
 
 #include <getopt.h>
@@ -32,10 +33,24 @@ static bool options_in(const char *const *list, size_t n, const char *name)
 	return false;
 }
 
+/* The daemon's current directory is another, and the file may be read again. */
+static char *options_absolute(const char *path)
+{
+	cleanup_free char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+	char *absolute;
+
+	if (!here)
+		return strdup(path); /* as it is, should there be no current directory */
+	if (asprintf(&absolute, "%s/%s", strcmp(here, "/") == 0 ? "" : here, path) < 0)
+		return NULL;
+	return absolute;
+}
+
 static int options_set(struct fs_options *o, struct fs_mount *m, const char *key,
 		       const char *value)
 {
 	cleanup_free char *error = NULL;
+	cleanup_free char *path = NULL;
 	int r;
 
 	if (strncmp(key, "x-", 2) == 0 || strncmp(key, "X-", 2) == 0 || IN(ignored, key))
@@ -47,6 +62,17 @@ static int options_set(struct fs_options *o, struct fs_mount *m, const char *key
 	}
 	if (!value && IN(for_kernel, key))
 		return fuse_opt_add_opt_escaped(&o->kernel, key) ? FS_EXIT_SYSTEM : 0;
+	if (strcmp(key, "config") == 0 && m->config.path) {
+		fprintf(stderr,
+			"jsonlfs: config= is given twice: put everything into %s\n",
+			m->config.path);
+		return FS_EXIT_USAGE;
+	}
+	if (strcmp(key, "config") == 0 && value && *value) {
+		value = path = options_absolute(value);
+		if (!path)
+			return FS_EXIT_SYSTEM;
+	}
 	r = jsonl_config_set(&m->config, key, value, &error);
 	if (r == 0 || (r == -ENOENT && o->sloppy))
 		return 0;
@@ -58,36 +84,16 @@ static int options_set(struct fs_options *o, struct fs_mount *m, const char *key
 	return r == -ENOMEM ? FS_EXIT_SYSTEM : FS_EXIT_USAGE;
 }
 
-/* One argument of -o. A comma within a value is written "\,". */
+/* One argument of -o. */
 static int options_list(struct fs_options *o, struct fs_mount *m, const char *list)
 {
 	cleanup_free char *copy = strdup(list);
-	char *item, *to, *from = copy;
-	bool more = true;
+	char *next = copy, *key, *value;
+	int r = copy ? 0 : FS_EXIT_SYSTEM;
 
-	if (!copy)
-		return FS_EXIT_SYSTEM;
-	while (more) {
-		char *value;
-		int r;
-
-		for (item = to = from; *from && *from != ','; from++) {
-			if (from[0] == '\\' && from[1] == ',')
-				from++;
-			*to++ = *from;
-		}
-		more = *from++ == ',';
-		*to = '\0';
-		if (!*item)
-			continue;
-		value = strchr(item, '=');
-		if (value)
-			*value++ = '\0';
-		r = options_set(o, m, item, value);
-		if (r)
-			return r;
-	}
-	return 0;
+	while (!r && (key = jsonl_option_next(&next, &value)))
+		r = options_set(o, m, key, value);
+	return r;
 }
 
 static int options_letter(struct fs_options *o, struct fs_mount *m, int letter)

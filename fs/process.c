@@ -1,5 +1,6 @@
 /* What the process is while it serves: nothing inherited that could hurt, nothing held
  * that it does not need, and a decent way in and out. */
+#include "reload.h"
 #include "start.h"
 
 #include <fcntl.h>
@@ -35,7 +36,7 @@
 static struct {
 	pthread_t thread, main;
 	pthread_mutex_t lock; /* the session may be touched while it is held */
-	struct fuse_session *se;
+	struct fs_mount *m;
 	bool ended; /* under lock */
 	_Atomic int signal;
 } process_signals = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -163,7 +164,7 @@ void fs_process_ready(int *report)
  * the callers what the kernel has already allowed them; LEASE finds writers that do not
  * come through the mount; SYS_PTRACE reads /proc/PID/exe of others for the writers
  * report. */
-static const unsigned kept[] = {
+static const unsigned capabilities[] = {
     CAP_SYS_ADMIN,	 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_CHOWN,
     CAP_FSETID,		 CAP_SETUID,	   CAP_SETGID,		CAP_MKNOD,  CAP_SETFCAP,
     CAP_LINUX_IMMUTABLE, CAP_LEASE,	   CAP_SYS_PTRACE,
@@ -175,8 +176,8 @@ static void drop_capabilities(void)
 	struct __user_cap_data_struct data[2];
 	uint64_t mask = 0;
 
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		mask |= UINT64_C(1) << kept[i];
+	for (size_t i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++)
+		mask |= UINT64_C(1) << capabilities[i];
 	for (unsigned cap = 0; cap <= 63 && prctl(PR_CAPBSET_READ, cap) >= 0; cap++) {
 		if (!(mask & (UINT64_C(1) << cap)))
 			prctl(PR_CAPBSET_DROP, cap);
@@ -221,22 +222,47 @@ static bool interrupt(void)
 	pthread_mutex_lock(&process_signals.lock);
 	ended = process_signals.ended;
 	if (!ended) {
-		fuse_session_exit(process_signals.se);
+		fuse_session_exit(process_signals.m->se);
 		pthread_kill(process_signals.main, PROCESS_WAKE);
 	}
 	pthread_mutex_unlock(&process_signals.lock);
 	return !ended;
 }
 
+bool fs_process_reloads(const struct fs_mount *m, int signal)
+{
+	return signal == SIGHUP && m->config.path;
+}
+
+static void reload(void)
+{
+	cleanup_free char *kept = NULL;
+	cleanup_free char *error = NULL;
+
+	/* Who ends the session waits for it. */
+	pthread_mutex_lock(&process_signals.lock);
+	if (!process_signals.ended)
+		(void)!fs_reload(process_signals.m, &kept, &error); /* it logs */
+	pthread_mutex_unlock(&process_signals.lock);
+}
+
 static void *signals_run(void *arg)
 {
 	static const struct timespec pause = {.tv_nsec = PROCESS_WAKE_MILLIS * 1000000L};
 	const sigset_t *set = arg;
-	int signal;
+	siginfo_t info;
 
 	for (;;) {
-		if (sigwait(set, &signal))
+		int signal = sigwaitinfo(set, &info);
+
+		if (signal < 0)
 			continue;
+		/* From the kernel it says that our terminal is gone. */
+		if (fs_process_reloads(process_signals.m, signal) &&
+		    info.si_code != SI_KERNEL) {
+			reload();
+			continue;
+		}
 		process_signals.signal = signal;
 		/* Again and again: one alone could arrive just before main starts to
 		 * wait, and be lost. */
@@ -246,7 +272,7 @@ static void *signals_run(void *arg)
 	return NULL;
 }
 
-int fs_process_signals(struct fuse_session *se)
+int fs_process_signals(struct fs_mount *m)
 {
 	static sigset_t set;
 	struct sigaction action = {.sa_handler = wake}; /* no SA_RESTART */
@@ -263,7 +289,7 @@ int fs_process_signals(struct fuse_session *se)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
-	process_signals.se = se;
+	process_signals.m = m;
 	process_signals.main = pthread_self();
 	r = pthread_create(&process_signals.thread, NULL, signals_run, &set);
 	if (r)

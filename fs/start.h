@@ -118,8 +118,11 @@ void fs_process_ready(int *report);
 /* Gives up what serving does not need. Before any thread is started. */
 void fs_process_privileges(const struct fs_mount *m);
 /* Blocks SIGTERM, SIGINT and SIGHUP, and them alone, in all threads and starts one that
- * waits for them and ends the session. */
-int fs_process_signals(struct fuse_session *se);
+ * waits for them and ends the session, or has the configuration read again. */
+int fs_process_signals(struct fs_mount *m);
+/* Does this signal, sent by somebody, ask to read the configuration again? Else it ends
+ * the mount. */
+bool fs_process_reloads(const struct fs_mount *m, int signal);
 /* The session has ended: signals no longer interrupt the calling thread. Returns the
  * signal that ended it, or 0. */
 int fs_process_signals_end(void);

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "control.h"
+#include "reload.h"
 #include "report.h"
 
 /* ---- status.json ---- */
@@ -61,6 +62,31 @@ static struct jsonl_report *options_report(const struct jsonl_config *c)
 	jsonl_report_add_bool(r, "xattr", c->xattr);
 	jsonl_report_add_bool(r, "ro", c->readonly);
 	return r;
+}
+
+static void add_given(void *ctx, const struct jsonl_config_value *value)
+{
+	struct jsonl_report *o = jsonl_report_object();
+
+	jsonl_report_add_string(o, "option", value->name);
+	jsonl_report_add_string(o, "value", value->text);
+	jsonl_report_add(ctx, NULL, o);
+}
+
+/* What holds now, and for who asks where it comes from: the configuration file and what
+ * the command line says. */
+static void add_options(struct fs_mount *m, struct jsonl_report *r)
+{
+	const struct jsonl_config *c = fs_reload_config(m);
+	struct jsonl_report *given = jsonl_report_array();
+
+	jsonl_report_add(r, "options", options_report(c));
+	jsonl_config_given(c, add_given, given);
+	fs_reload_config_put(m);
+	jsonl_report_add(r, "given", given);
+	if (m->config.path)
+		jsonl_report_add_string(r, "config", m->config.path);
+	jsonl_report_add_uint(r, "reloads", jsonl_policy_serial(m->policy));
 }
 
 static struct jsonl_report *totals_report(const struct fs_stats *s)
@@ -152,7 +178,7 @@ char *fs_status_text(struct fs_mount *m)
 	jsonl_report_add(r, "quarantine", quarantine_report(m));
 	jsonl_report_add(r, "archive", archive_report(m));
 	jsonl_report_add(r, "log", log_report());
-	jsonl_report_add(r, "options", options_report(&m->config));
+	add_options(m, r);
 	text = jsonl_report_text(r, true);
 	jsonl_report_free(r);
 	return text;
@@ -242,7 +268,8 @@ char *fs_status_writers_text(struct fs_mount *m, uid_t uid, bool everybody)
 		jsonl_report_add(list, NULL, writer_report(s.list[i]));
 	free(s.list);
 	add_time(r, "time", time(NULL));
-	jsonl_report_add_uint(r, "pipebuf", m->config.file.limits.pipebuf);
+	jsonl_report_add_uint(r, "pipebuf", fs_reload_config(m)->file.limits.pipebuf);
+	fs_reload_config_put(m);
 	jsonl_report_add(r, "writers", list);
 	text = jsonl_report_text(r, true);
 	jsonl_report_free(r);

@@ -105,7 +105,9 @@ static uint64_t directory_bytes(int fd, unsigned depth)
 
 static int open_state(struct fs_mount *m)
 {
-	const char *path = m->config.state ? m->config.state : FS_STATE_NAME;
+	const char *path = m->state	     ? m->state
+			   : m->config.state ? m->config.state
+					     : FS_STATE_NAME;
 	cleanup_close int state = make_directory(m, m->root_fd, path, 0755);
 	cleanup_close int part = -1;
 	struct stat st;

@@ -114,14 +114,12 @@ static sigset_t signals(void)
  * would ask the dead mount. */
 static void state_from_source(struct fs_mount *m)
 {
-	char *state = m->config.state;
+	const char *state = m->config.state;
 	size_t n = strlen(m->source);
 
 	if (state && strncmp(state, m->source, n) == 0 && state[n] == '/' &&
-	    state[n + strspn(state + n, "/")]) {
-		n += strspn(state + n, "/");
-		memmove(state, state + n, strlen(state + n) + 1);
-	}
+	    state[n + strspn(state + n, "/")])
+		m->state = state + n + strspn(state + n, "/");
 }
 
 static int supervise_init(struct fs_mount *m)
@@ -168,7 +166,7 @@ static void let_go(int *report, int *lock)
 }
 
 /* Waits until the daemon has ended, and hands signals on to it. Its wait status. */
-static int watch(pid_t pid)
+static int watch(const struct fs_mount *m, pid_t pid)
 {
 	sigset_t set = signals();
 	int status = 0;
@@ -180,7 +178,8 @@ static int watch(pid_t pid)
 			if (waitpid(pid, &status, WNOHANG) == pid)
 				return status;
 		} else if (signal > 0) {
-			supervise.stopping = true;
+			if (!fs_process_reloads(m, signal))
+				supervise.stopping = true;
 			kill(pid, signal);
 		}
 	}
@@ -197,7 +196,8 @@ static bool pass(const struct fs_mount *m, int64_t until)
 					      .tv_nsec = step % 1000 * 1000000};
 		int signal = sigtimedwait(&set, NULL, &wait);
 
-		if (signal > 0 && signal != SIGCHLD)
+		/* The next daemon reads the configuration file in any case. */
+		if (signal > 0 && signal != SIGCHLD && !fs_process_reloads(m, signal))
 			supervise.stopping = true;
 		if (supervise.stopping ||
 		    !fs_mountpoint_is_dead(m->mountpoint, supervise.dead))
@@ -356,6 +356,6 @@ int fs_supervise(struct fs_mount *m, int *report, int *lock)
 		if (!again)
 			let_go(report, lock);
 		again = true;
-		ended(m, pid < 0 ? FS_EXIT_SYSTEM << 8 : watch(pid));
+		ended(m, pid < 0 ? FS_EXIT_SYSTEM << 8 : watch(m, pid));
 	}
 }

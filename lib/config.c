@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cleanup.h"
-#include "option.h"
+#include "config_internal.h"
 #include "report.h"
 #include "text.h"
 
@@ -114,7 +114,13 @@ static const struct jsonl_option options[] = {
 /* clang-format on */
 
 #define OPTION_N (sizeof(options) / sizeof(options[0]))
-_Static_assert(OPTION_N <= 64, "struct jsonl_config.given has one bit an option");
+_Static_assert(OPTION_N <= JSONL_CONFIG_OPTIONS,
+	       "struct jsonl_config has one bit and one line an option");
+
+const struct jsonl_option *jsonl_config_option(size_t n)
+{
+	return n < OPTION_N ? &options[n] : NULL;
+}
 
 /* The names of a rule, which are required. */
 static const struct jsonl_option rule_match = {
@@ -130,8 +136,7 @@ static const struct jsonl_option *config_find(const char *key, bool *negative)
 	return NULL;
 }
 
-/* May it differ from file to file? */
-static bool is_per_file(const struct jsonl_option *o)
+bool jsonl_config_is_per_file(const struct jsonl_option *o)
 {
 	return o->size && o->at >= offsetof(struct jsonl_config, file) &&
 	       o->at <
@@ -220,6 +225,7 @@ void jsonl_config_deinit(struct jsonl_config *config)
 	while (config->nrules)
 		rule_drop(config);
 	free(config->rules);
+	free(config->path);
 	memset(config, 0, sizeof(*config));
 }
 
@@ -256,7 +262,7 @@ int jsonl_config_set(struct jsonl_config *config, const char *key, const char *v
 
 struct config_file {
 	struct jsonl_config *config;
-	const char *path;
+	const char *path;	 /* for messages */
 	uint64_t seen;		 /* one bit an option */
 	struct jsonl_rule *rule; /* whose members are being read; NULL: none */
 	char *error;
@@ -295,7 +301,7 @@ static int rule_member(struct config_file *file, const char *key, const char *te
 	o = config_find(key, &negative);
 	if (!o)
 		return file_fail(file, line, "unknown option \"%s\" in a rule", key);
-	if (!is_per_file(o))
+	if (!jsonl_config_is_per_file(o))
 		return file_fail(file, line,
 				 "%s is an option of the whole mount, and cannot "
 				 "differ from file to file",
@@ -370,6 +376,7 @@ static int config_member(void *ctx, const char *key, const char *text, unsigned 
 	if (file->seen & bit)
 		return file_fail(file, line, "%s is set twice", o->name);
 	file->seen |= bit;
+	file->config->lines[o - options] = line;
 	r = file_parse(file, o, negative, text, line, &value);
 	if (r)
 		return r;
@@ -386,23 +393,33 @@ static const struct jsonl_report_reader config_reader = {
     .end = rule_end,
 };
 
-int jsonl_config_load(struct jsonl_config *config, const char *path, char **error)
+int jsonl_config_read(struct jsonl_config *config, const char *path, const char *name,
+		      char **error)
 {
-	struct config_file file = {.config = config, .path = path};
+	struct config_file file = {.config = config, .path = name};
 	cleanup_free char *why = NULL;
 	int r;
 
 	if (error)
 		*error = NULL;
-	r = jsonl_report_read(path, &config_reader, &file, &why);
+	free(config->path);
+	config->path = strdup(name);
+	if (!config->path)
+		return -ENOMEM;
+	r = jsonl_report_read(path, name, &config_reader, &file, &why);
 	if (file.rule)
 		rule_drop(config); /* half read */
 	if (error && r)
 		*error = file.error ? steal_ptr(&file.error) : steal_ptr(&why);
 	free(file.error);
 	if (error && r && !*error)
-		return jsonl_option_fail(error, r, "%s: %s", path, jsonl_error_text(r));
+		return jsonl_option_fail(error, r, "%s: %s", name, jsonl_error_text(r));
 	return r;
+}
+
+int jsonl_config_load(struct jsonl_config *config, const char *path, char **error)
+{
+	return jsonl_config_read(config, path, path, error);
 }
 
 void jsonl_config_apply(const struct jsonl_rule *rule, struct jsonl_settings *settings)

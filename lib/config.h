@@ -62,6 +62,8 @@ struct jsonl_settings {
 
 /* A file has no more rules than this. */
 #define JSONL_CONFIG_RULES 256
+/* There are no more options than this. */
+#define JSONL_CONFIG_OPTIONS 64
 
 /* One entry of "rules" in a configuration file. */
 struct jsonl_rule {
@@ -96,7 +98,9 @@ struct jsonl_config {
 	/* Neither of the first two: not said, so root's mounts are for everybody. */
 	bool allow_other, noallow_other, allow_root;
 	bool default_permissions; /* on; see jsonl_config_check */
+	char *path; /* owned; the configuration file that was read last, or NULL */
 	uint64_t given;		  /* private: options that were set by jsonl_config_set */
+	unsigned lines[JSONL_CONFIG_OPTIONS]; /* private: where in the file; 0: nowhere */
 };
 
 /* Fills in the defaults. Pair with _deinit. 0 or -ENOMEM. */
@@ -118,6 +122,42 @@ int jsonl_config_load(struct jsonl_config *config, const char *path,
 		      char **error) jsonl_must_check;
 /* Checks what depends on more than one option; call last. 0 or -EINVAL with *error. */
 int jsonl_config_check(const struct jsonl_config *config, char **error) jsonl_must_check;
+
+/* What holds for a mount of `old` once its configuration file has been read again, from
+ * `path`, in a struct that was not initialised: what jsonl_config_set has set stays, the
+ * rest is as if it were mounted now. Options of the whole mount other than match, exclude
+ * and generations stay as they are; *kept lists those of which the file says something
+ * else by now, separated by commas, NULL: none; to be freed. Errors as jsonl_config_load
+ * and jsonl_config_check; then there is nothing in *new. */
+int jsonl_config_reload(const struct jsonl_config *old, const char *path,
+			struct jsonl_config *new, char **kept,
+			char **error) jsonl_must_check;
+
+/* One value and where it comes from. */
+struct jsonl_config_value {
+	const char *name, *text;
+	enum {
+		JSONL_CONFIG_DEFAULT,
+		JSONL_CONFIG_OPTION, /* jsonl_config_set */
+		JSONL_CONFIG_FILE,
+		JSONL_CONFIG_RULE,
+	} from;
+	unsigned line; /* of the file, where the member or the rule stands */
+	size_t rule;   /* its number, from 0 */
+};
+
+/* Calls each() with all values that may differ from file to file, but for the class, as
+ * they hold for a file for which `matches` says of each rule whether it does. */
+void jsonl_config_explain(const struct jsonl_config *config, const bool *matches,
+			  void (*each)(void *ctx, const struct jsonl_config_value *value),
+			  void *ctx);
+/* The same with all options that were set by jsonl_config_set, as it takes them. */
+void jsonl_config_given(const struct jsonl_config *config,
+			void (*each)(void *ctx, const struct jsonl_config_value *value),
+			void *ctx);
+/* Where the value of this option comes from, to tell; not from a rule. */
+void jsonl_config_source(const struct jsonl_config *config, const char *name,
+			 struct jsonl_config_value *value);
 /* Overrides what the rule gives. */
 void jsonl_config_apply(const struct jsonl_rule *rule, struct jsonl_settings *settings);
 /* Does the rule say anything of the class? */

@@ -251,3 +251,27 @@ int jsonl_option_parse(const struct jsonl_option *o, bool negative, const char *
 	value->string = strdup(text);
 	return value->string ? 0 : -ENOMEM;
 }
+
+char *jsonl_option_next(char **list, char **value)
+{
+	char *from = *list, *item, *to;
+	bool more = true;
+
+	do {
+		if (!from || !*from)
+			return NULL;
+		for (item = to = from; *from && *from != ','; from++) {
+			if (from[0] == '\\' && from[1] == ',')
+				from++;
+			*to++ = *from;
+		}
+		more = *from == ',';
+		from += more;
+		*to = '\0';
+	} while (!*item);
+	*list = more ? from : NULL;
+	*value = strchr(item, '=');
+	if (*value)
+		*(*value)++ = '\0';
+	return item;
+}

@@ -53,6 +53,10 @@ int jsonl_option_fail(char **error, int code, const char *format, ...)
  * -ENOMEM, or -EINVAL and *error, which says what is allowed. */
 int jsonl_option_parse(const struct jsonl_option *o, bool negative, const char *text,
 		       struct jsonl_option_value *value, char **error) jsonl_must_check;
+/* The next option of a list as -o takes it, which is changed and gone through: the name,
+ * and *value behind its =, NULL when there is none. NULL: no more. A comma within a value
+ * is written "\,". */
+char *jsonl_option_next(char **list, char **value);
 /* A number of bytes as people write it. */
 const char *jsonl_option_size(uint64_t bytes, char buf[32]);
 /* The values of a choice that are available (or, `later`, those that are not), in one

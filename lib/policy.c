@@ -183,24 +183,35 @@ static bool excluded(const struct rules *rules, const char *path, size_t base, s
 	return below_git(path, base) || patterns_match(&rules->exclude, path, base, len);
 }
 
-/* What match=, exclude= and the rules say, before generations are taken out. A generation
- * of a generation is one of the governed name too, so the stem need not be asked again.
- */
+/* What the rules and match= say. */
+static enum jsonl_class matched_class(const struct rules *rules, const char *path,
+				      size_t base, size_t len,
+				      struct jsonl_policy_reason *reason)
+{
+	for (size_t i = rules->n; i--;) {
+		const struct rule *rule = &rules->rules[i];
+
+		if (!rule->classes || !patterns_match(&rule->match, path, base, len))
+			continue;
+		*reason = (struct jsonl_policy_reason){.why = JSONL_WHY_RULE, .rule = i};
+		return (enum jsonl_class)rule->values.values.class;
+	}
+	if (patterns_match(&rules->match, path, base, len)) {
+		reason->why = JSONL_WHY_MATCH;
+		return JSONL_CLASS_GOVERNED;
+	}
+	reason->why = JSONL_WHY_NOTHING;
+	return JSONL_CLASS_PLAIN;
+}
+
+/* The same and what exclude= says, before generations are taken out. A generation of a
+ * generation is one of the governed name too, so the stem need not be asked again. */
 static enum jsonl_class named_class(const struct rules *rules, const char *path,
 				    size_t base, size_t len)
 {
-	enum jsonl_class class = JSONL_CLASS_PLAIN;
-	bool known = false;
+	struct jsonl_policy_reason reason;
+	enum jsonl_class class = matched_class(rules, path, base, len, &reason);
 
-	for (size_t i = rules->n; i-- && !known;) {
-		const struct rule *rule = &rules->rules[i];
-
-		known = rule->classes && patterns_match(&rule->match, path, base, len);
-		if (known)
-			class = (enum jsonl_class)rule->values.values.class;
-	}
-	if (!known && patterns_match(&rules->match, path, base, len))
-		class = JSONL_CLASS_GOVERNED;
 	return class != JSONL_CLASS_PLAIN && excluded(rules, path, base, len)
 		   ? JSONL_CLASS_PLAIN
 		   : class;
@@ -441,6 +452,26 @@ bool jsonl_policy_rule_matches(const struct jsonl_policy *policy, size_t n,
 
 	rules_put(policy);
 	return matches;
+}
+
+enum jsonl_class jsonl_policy_reason(const struct jsonl_policy *policy, const char *path,
+				     struct jsonl_policy_reason *reason)
+{
+	const struct rules *rules = rules_get(policy);
+	size_t len = strlen(path), base = base_of(path, len);
+	enum jsonl_class class = matched_class(rules, path, base, len, reason);
+
+	if (class != JSONL_CLASS_PLAIN && below_git(path, base))
+		reason->why = JSONL_WHY_GIT;
+	else if (class != JSONL_CLASS_PLAIN &&
+		 patterns_match(&rules->exclude, path, base, len))
+		reason->why = JSONL_WHY_EXCLUDE;
+	else if ((class != JSONL_CLASS_PLAIN || reason->why == JSONL_WHY_NOTHING) &&
+		 is_generation(rules, path, base, len))
+		reason->why = JSONL_WHY_GENERATION;
+	class = class_of(rules, path);
+	rules_put(policy);
+	return class;
 }
 
 uint64_t jsonl_policy_maxrecord(const struct jsonl_policy *policy)

@@ -12,6 +12,19 @@
 
 struct jsonl_policy;
 
+/* Why a file has its class. */
+struct jsonl_policy_reason {
+	enum {
+		JSONL_WHY_NOTHING,    /* nothing names it */
+		JSONL_WHY_MATCH,      /* match= does */
+		JSONL_WHY_RULE,	      /* a rule gives the class */
+		JSONL_WHY_EXCLUDE,    /* plain: exclude= names it */
+		JSONL_WHY_GIT,	      /* plain: below .git */
+		JSONL_WHY_GENERATION, /* plain: a rotation or backup */
+	} why;
+	size_t rule; /* of _RULE: its number, from 0 */
+};
+
 /* Takes nothing over from config. 0, -ENOMEM, or -EINVAL with *error for a bad glob. */
 int jsonl_policy_new(const struct jsonl_config *config, struct jsonl_policy **policy,
 		     char **error) jsonl_must_check;
@@ -28,6 +41,9 @@ unsigned jsonl_policy_serial(const struct jsonl_policy *policy);
  * policy: a reload changes nothing in it. NULL: out of memory. */
 const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
 						   const char *path);
+/* The class as of _classify, and why. */
+enum jsonl_class jsonl_policy_reason(const struct jsonl_policy *policy, const char *path,
+				     struct jsonl_policy_reason *reason);
 /* Does the pattern of rule `n` of the configuration match? For explaining. */
 bool jsonl_policy_rule_matches(const struct jsonl_policy *policy, size_t n,
 			       const char *path);

@@ -177,7 +177,8 @@ static int read_failed(char **error, const char *path, unsigned line, int code,
 }
 
 /* Reads the whole file; the text gets a NUL behind it. */
-static int slurp(const char *path, char **text, size_t *len, char **error)
+static int slurp(const char *path, const char *name, char **text, size_t *len,
+		 char **error)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	cleanup_free char *buf = malloc(FILE_MAX + 2);
@@ -185,24 +186,24 @@ static int slurp(const char *path, char **text, size_t *len, char **error)
 	struct stat st;
 
 	if (!buf)
-		return read_failed(error, path, 0, -ENOMEM, "out of memory");
+		return read_failed(error, name, 0, -ENOMEM, "out of memory");
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return read_failed(error, path, 0, -errno, jsonl_error_text(-errno));
+		return read_failed(error, name, 0, -errno, jsonl_error_text(-errno));
 	if (!S_ISREG(st.st_mode))
-		return read_failed(error, path, 0, -EINVAL, "is not a regular file");
+		return read_failed(error, name, 0, -EINVAL, "is not a regular file");
 	for (;;) {
 		ssize_t n = read(fd, buf + have, FILE_MAX + 1 - have);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return read_failed(error, path, 0, -errno,
+			return read_failed(error, name, 0, -errno,
 					   jsonl_error_text(-errno));
 		have += (size_t)n;
 		if (n == 0)
 			break;
 		if (have > FILE_MAX)
-			return read_failed(error, path, 0, -EINVAL,
+			return read_failed(error, name, 0, -EINVAL,
 					   "is larger than 1 MiB");
 	}
 	buf[have] = '\0';
@@ -437,10 +438,10 @@ static int read_members(struct reader *r, struct cursor *c)
 	return 0;
 }
 
-int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader,
-		      void *ctx, char **error)
+int jsonl_report_read(const char *path, const char *name,
+		      const struct jsonl_report_reader *reader, void *ctx, char **error)
 {
-	struct reader r = {.path = path, .call = reader, .ctx = ctx, .error = error};
+	struct reader r = {.path = name, .call = reader, .ctx = ctx, .error = error};
 	cleanup_free char *text = NULL;
 	struct cursor c = {.line = 1};
 	struct jsonl_text check;
@@ -448,7 +449,7 @@ int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader
 	int rc;
 
 	*error = NULL;
-	rc = slurp(path, &text, &len, error);
+	rc = slurp(path, name, &text, &len, error);
 	if (rc < 0)
 		return rc;
 	rc = jsonl_text_check(text, len, FILE_DEPTH, &check);
@@ -457,18 +458,18 @@ int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader
 
 		for (size_t i = 0; i < check.offset && i < len; i++)
 			line += text[i] == '\n';
-		return read_failed(error, path, line, -EINVAL,
+		return read_failed(error, name, line, -EINVAL,
 				   rc == JSONL_BLANK ? "the file is empty"
 				   : rc == JSONL_INCOMPLETE
 				       ? "the JSON text ends too early"
 				       : jsonl_error_text(rc));
 	}
 	if (check.kind != JSONL_KIND_OBJECT)
-		return read_failed(error, path, 1, -EINVAL,
+		return read_failed(error, name, 1, -EINVAL,
 				   "the file must hold one JSON object");
 	r.seen = json_object_new_object();
 	if (!r.seen)
-		return read_failed(error, path, 0, -ENOMEM, "out of memory");
+		return read_failed(error, name, 0, -ENOMEM, "out of memory");
 	c.at = text;
 	skip_space(&c);
 	rc = read_members(&r, &c);

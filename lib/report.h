@@ -38,12 +38,14 @@ struct jsonl_report_reader {
 	int (*end)(void *ctx, const char *key, unsigned line);
 };
 
-/* Reads the JSON object in file `path` (at most 1 MiB). A key that comes twice in an
- * object, a null, an object that is not in a list of the outermost are errors. 0, -errno
- * with *error (file and what the system said), or -EINVAL with *error (file, line,
- * reason); *error is freed by the caller, NULL when memory ran out. */
-int jsonl_report_read(const char *path, const struct jsonl_report_reader *reader,
-		      void *ctx, char **error) jsonl_must_check;
+/* Reads the JSON object in file `path` (at most 1 MiB), which messages call `name`. A key
+ * that comes twice in an object, a null, an object that is not in a list of the outermost
+ * are errors. 0, -errno with *error (file and what the system said), or -EINVAL with
+ * *error (file, line, reason); *error is freed by the caller, NULL when memory ran out.
+ */
+int jsonl_report_read(const char *path, const char *name,
+		      const struct jsonl_report_reader *reader, void *ctx,
+		      char **error) jsonl_must_check;
 
 /* Reads values back, for jsonlfsctl: parses text (at most 256 MiB), NULL when it is not
  * valid JSON. Without a key the getters read the value itself (an item of an array).

@@ -27,8 +27,9 @@ struct ctl_command {
 	const char *help; /* further lines */
 };
 
-extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_quarantine,
-    ctl_reap, ctl_repair, ctl_rotate, ctl_status, ctl_watch, ctl_writers;
+extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_config,
+    ctl_quarantine, ctl_reap, ctl_reload, ctl_repair, ctl_rotate, ctl_status, ctl_watch,
+    ctl_writers;
 
 /* ---- main.c ---- */
 /* "jsonlfsctl: ..." and a newline on standard error. */

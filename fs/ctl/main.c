@@ -7,8 +7,8 @@
 #include "cleanup.h"
 
 static const struct ctl_command *const commands[] = {
-    &ctl_check,	 &ctl_repair, &ctl_quarantine, &ctl_archive, &ctl_append,
-    &ctl_rotate, &ctl_reap,   &ctl_status,     &ctl_writers, &ctl_watch};
+    &ctl_check, &ctl_repair, &ctl_quarantine, &ctl_archive, &ctl_append, &ctl_rotate,
+    &ctl_reap,	&ctl_status, &ctl_writers,    &ctl_watch,   &ctl_config, &ctl_reload};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -8,10 +8,12 @@ _jsonlfsctl_options() {
 	append) echo "--sync= --text-as= --help" ;;
 	archive) echo "--json --as= --state= --help" ;;
 	check) echo "--json --all --jobs= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	config) echo "--json -o --help" ;;
 	quarantine) echo "--json --state= --edited= --again --help" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
 	repair) echo "--apply --json --all --state= --quarantine_max= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	reload) echo "--help" ;;
 	rotate) echo "--quiet -q --help" ;;
 	status | writers) echo "--json --help" ;;
 	watch) echo "--json --count= --help" ;;
@@ -46,8 +48,8 @@ _jsonlfsctl() {
 	done
 	COMPREPLY=()
 	if [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "append archive check quarantine reap repair
-			rotate status watch writers help --help --version" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "append archive check config quarantine reap
+			reload repair rotate status watch writers help --help --version" -- "$word")
 		return
 	fi
 	if [[ $word == --*=* ]]; then
@@ -66,6 +68,7 @@ _jsonlfsctl() {
 	fi
 	case $command in
 	archive) actions="list restore drop" ;;
+	config) actions="check" ;;
 	quarantine) actions="list show restore drop" ;;
 	esac
 	if [[ -n $actions ]] && ((i + 1 == COMP_CWORD)); then

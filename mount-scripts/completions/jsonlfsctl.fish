@@ -1,14 +1,17 @@
 # fish completion for jsonlfsctl(1).
 
-set -l commands append archive check quarantine reap repair rotate status watch writers help
+set -l commands append archive check config quarantine reap reload repair rotate status watch \
+    writers help
 set -l first "not __fish_seen_subcommand_from $commands"
 
 complete -c jsonlfsctl -n "$first" -f
 complete -c jsonlfsctl -n "$first" -a append -d 'append records to a file'
 complete -c jsonlfsctl -n "$first" -a archive -d 'files that were removed, replaced or repaired'
 complete -c jsonlfsctl -n "$first" -a check -d 'tell what is damaged'
+complete -c jsonlfsctl -n "$first" -a config -d 'what a configuration file makes of a path'
 complete -c jsonlfsctl -n "$first" -a quarantine -d 'what was set aside'
 complete -c jsonlfsctl -n "$first" -a reap -d 'delete rotated generations'
+complete -c jsonlfsctl -n "$first" -a reload -d 'read the configuration file again'
 complete -c jsonlfsctl -n "$first" -a repair -d 'take out what is no record'
 complete -c jsonlfsctl -n "$first" -a rotate -d 'begin a new log'
 complete -c jsonlfsctl -n "$first" -a status -d 'what a mount has done'
@@ -25,7 +28,7 @@ end
 complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l sync -x -a 'close write none'
 complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l text-as -x -d 'the lines are plain text'
 
-complete -c jsonlfsctl -n '__jsonlfsctl_in archive check quarantine repair status watch writers' \
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive check config quarantine repair status watch writers' \
     -l json -d 'one document'
 complete -c jsonlfsctl -n '__jsonlfsctl_in archive quarantine repair' -l state -r \
     -d 'state directory'
@@ -45,6 +48,9 @@ complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l value -x \
 complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l oversize -x \
     -a 'warn reject allow'
 complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l blank -x -a 'drop keep'
+
+complete -c jsonlfsctl -n '__jsonlfsctl_in config' -a check
+complete -c jsonlfsctl -n '__jsonlfsctl_in config' -s o -x -d 'options of the mount'
 
 complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -a 'list show restore drop'
 complete -c jsonlfsctl -n '__jsonlfsctl_in quarantine' -l edited -r

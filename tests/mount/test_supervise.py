@@ -18,6 +18,7 @@ import time
 import pytest
 from test_mounting import GOOD, Installed, Vault, fuse_for_all, mounted_in  # noqa: F401
 from util import (
+    BAD,
     ENV,
     NOBODY,
     PYTHON,
@@ -535,6 +536,38 @@ def test_every_orderly_end_ends_the_parent(host, v, children):
         assert not mounted_in(host, v.path), end
     assert len(records(v.path / "a.jsonl")) == 6
     assert not host.log("died")
+
+
+def test_the_configuration_is_read_again_by_this_daemon_and_by_the_next(
+        host, v, children, workdir):
+    """SIGHUP to the parent ends nothing then."""
+    rules = workdir / "rules.json"
+    rules.write_text('{"rules": []}')
+    parent, daemon = start(host, v, f"config={rules}")
+    path = host.inside(v.path / "a.jsonl")
+
+    def takes(data):
+        try:
+            append(path, data)
+        except OSError as e:
+            assert e.errno in (BAD, errno.ENOTCONN, errno.ECONNABORTED), e
+            return False
+        return True
+
+    assert not takes(b"no JSON\n")
+    rules.write_text('{"onbad": "quarantine"}')
+    os.kill(parent, signal.SIGHUP)
+    wait_for(lambda: takes(b"no JSON\n"), "the new rules")
+    assert takes(GOOD) and the_two(v) == (parent, daemon)
+    rules.write_text('{"onbad": "quarantine", "value": "object"}')
+    os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: takes(GOOD), "another daemon")
+    assert the_two(v)[0] == parent
+    assert takes(b"[1]\n")
+    assert [r for r in records(v.path / "a.jsonl") if r != {"n": 1}] == []
+    os.kill(parent, signal.SIGTERM)
+    assert status_of(parent) == 0
+    all_gone(v)
 
 
 def test_a_signal_to_the_parent_lets_nothing_pending_be_lost(host, v, children):

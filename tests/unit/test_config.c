@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "config.h"
+#include "option.h"
 
 static struct jsonl_config config;
 static char *error;
@@ -438,6 +439,113 @@ static void test_rules(void)
 	CHECK(load("{\"class\": \"governed\"}") == -EINVAL && said("rule"));
 }
 
+/* Reads the file again, which now has this text. */
+static int reload(const char *text, struct jsonl_config *new, char **kept)
+{
+	write_file(text);
+	free(error);
+	return jsonl_config_reload(&config, path, new, kept, &error);
+}
+
+static void test_reload(void)
+{
+	struct jsonl_config new;
+	char *kept = NULL;
+
+	fresh();
+	CHECK(set("onbad", "quarantine") == 0 && set("match", "*.log") == 0);
+	CHECK(set("noallow_other", NULL) == 0);
+	CHECK(load("{\"sync\": \"none\", \"archive_max\": \"2G\", \"fsname\": \"x\"}") ==
+	      0);
+	CHECK(reload("{\"onbad\": \"refuse\", \"match\": \"*\", \"exclude\": \"*.x\","
+		     "\"archive_max\": \"2G\", \"xattr\": false, \"rules\": "
+		     "[{\"match\": \"a\", \"sync\": \"write\"}]}",
+		     &new, &kept) == 0,
+	      "%s", error ? error : "");
+	/* What was set stays, what the file said is gone, what it says now holds. */
+	CHECK(new.file.onbad == JSONL_ONBAD_QUARANTINE &&strcmp(new.match, "*.log") == 0);
+	CHECK(new.file.sync == JSONL_SYNC_CLOSE &&strcmp(new.exclude, "*.x") == 0);
+	CHECK(new.nrules == 1 && strcmp(new.path, path) == 0);
+	/* But not of the whole mount. */
+	CHECK(new.archive_max == UINT64_C(2) << 30 && new.noallow_other &&new.xattr);
+	CHECK(new.fsname &&strcmp(new.fsname, "x") == 0);
+	CHECK(kept && strcmp(kept, "xattr, fsname") == 0, "%s", kept ? kept : "none");
+	free(kept);
+	jsonl_config_deinit(&new);
+
+	CHECK(reload("{\"archive_max\": \"2G\", \"fsname\": \"x\"}", &new, &kept) == 0 &&
+	      !kept);
+	jsonl_config_deinit(&new);
+	CHECK(reload("{\n\"sync\": 1}", &new, &kept) == -EINVAL && !kept &&
+	      said(":2: sync"));
+	/* Alone it would do; beside what stays it does not. */
+	CHECK(reload("{\"maxrecord\": \"512M\", \"pending_max\": \"2G\"}", &new, &kept) ==
+	      0);
+	CHECK(strcmp(kept, "pending_max, archive_max, fsname") == 0);
+	free(kept);
+	jsonl_config_deinit(&new);
+	fresh();
+	CHECK(load("{\"pending_max\": \"16M\"}") == 0);
+	CHECK(reload("{\"maxrecord\": \"512M\"}", &new, &kept) == -EINVAL);
+	CHECK(!kept && said("pending_max"));
+}
+
+static void collect(void *ctx, const struct jsonl_config_value *v)
+{
+	static const char from[] = "dofr";
+
+	fprintf(ctx, "%s=%s %c%u ", v->name, v->text, from[v->from], v->line);
+}
+
+static void test_explain(void)
+{
+	bool matches[] = {true, false, true};
+	struct jsonl_config_value v;
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		abort();
+	fresh();
+	CHECK(set("blank", "keep") == 0 && set("attr_timeout", "0.5") == 0);
+	CHECK(set("noxattr", NULL) == 0);
+	CHECK(load("{\"blank\": \"drop\", \"maxdepth\": 7,\n \"locktimeout\": 0.250,\n"
+		   "\"rules\": [{\"match\": \"a\", \"sync\": \"none\", \"value\": "
+		   "\"object\"},\n"
+		   "{\"match\": \"b\", \"sync\": \"close\"},\n"
+		   "{\"match\": \"a\", \"sync\": \"write\"}]}") == 0);
+	jsonl_config_explain(&config, matches, collect, f);
+	fflush(f);
+	CHECK(strstr(text, "blank=keep o0 ") && strstr(text, "maxdepth=7 f1 "), "%s",
+	      text);
+	CHECK(strstr(text, "locktimeout=0.25 f2 ") && strstr(text, "value=object r3 "));
+	CHECK(strstr(text, "sync=write r5 ") && strstr(text, "maxrecord=16M d0 "));
+	CHECK(!strstr(text, "class=") && !strstr(text, "match="));
+	rewind(f);
+	jsonl_config_given(&config, collect, f);
+	fclose(f);
+	CHECK(strcmp(text, "blank=keep o0 attr_timeout=0.5 o0 xattr=no o0 ") == 0, "%s",
+	      text);
+	free(text);
+	jsonl_config_source(&config, "locktimeout", &v);
+	CHECK(v.from == JSONL_CONFIG_FILE && v.line == 2);
+	jsonl_config_source(&config, "match", &v);
+	CHECK(v.from == JSONL_CONFIG_DEFAULT);
+}
+
+static void test_option_list(void)
+{
+	char text[] = ",a=b\\,c,,d,e==,", *list = text, *value;
+
+	CHECK(strcmp(jsonl_option_next(&list, &value), "a") == 0);
+	CHECK(strcmp(value, "b,c") == 0);
+	CHECK(strcmp(jsonl_option_next(&list, &value), "d") == 0 && !value);
+	CHECK(strcmp(jsonl_option_next(&list, &value), "e") == 0);
+	CHECK(strcmp(value, "=") == 0);
+	CHECK(!jsonl_option_next(&list, &value) && !jsonl_option_next(&list, &value));
+}
+
 static void test_help(void)
 {
 	static const char *const names[] = {
@@ -522,6 +630,9 @@ int main(int argc, char **argv)
 	test_file();
 	test_precedence();
 	test_rules();
+	test_reload();
+	test_explain();
+	test_option_list();
 	test_help();
 	test_manual(argc > 1 ? argv[1] : "tests");
 	unlink(path);

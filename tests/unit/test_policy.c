@@ -458,6 +458,21 @@ static void test_rules(void)
 	struct jsonl_config config;
 	struct jsonl_policy *policy;
 	const struct jsonl_settings *before;
+	static const struct {
+		const char *path;
+		int why;
+		size_t rule;
+	} reasons[] = {
+	    {"x.jsonl", JSONL_WHY_MATCH, 0},
+	    {"x.log", JSONL_WHY_NOTHING, 0},
+	    {"logs/x.log", JSONL_WHY_RULE, 0},
+	    {"logs/raw/x.log", JSONL_WHY_RULE, 2},
+	    {"tmp/x.jsonl", JSONL_WHY_EXCLUDE, 0},
+	    {"logs/tmp.log", JSONL_WHY_EXCLUDE, 0},
+	    {".git/x.jsonl", JSONL_WHY_GIT, 0},
+	    {"x.jsonl.1", JSONL_WHY_GENERATION, 0},
+	    {"logs/x.log.1", JSONL_WHY_GENERATION, 0},
+	};
 
 	config_of(
 	    &config,
@@ -488,6 +503,16 @@ static void test_rules(void)
 	CHECK(jsonl_policy_rule_matches(policy, 3, "x/a") &&
 	      !jsonl_policy_rule_matches(policy, 0, "x/a"));
 	CHECK(!jsonl_policy_rule_matches(policy, 5, "x/a"));
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		struct jsonl_policy_reason reason = {.rule = 9};
+
+		CHECK(
+		    jsonl_policy_reason(policy, reasons[i].path, &reason) ==
+			    jsonl_policy_classify(policy, reasons[i].path) &&
+			(int)reason.why == reasons[i].why &&
+			(reason.why != JSONL_WHY_RULE || reason.rule == reasons[i].rule),
+		    "%s: %d, rule %zu", reasons[i].path, (int)reason.why, reason.rule);
+	}
 	jsonl_config_deinit(&config);
 
 	/* Exchanged as a whole; what was handed out before stays as it was. */

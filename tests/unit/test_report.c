@@ -183,7 +183,7 @@ static int read_bytes(const void *bytes, size_t len, char **error)
 	if (!CHECK(f && fwrite(bytes, 1, len, f) == len && fclose(f) == 0))
 		return -EIO;
 	seen[0] = '\0';
-	rc = jsonl_report_read(path, &reader, seen, error);
+	rc = jsonl_report_read(path, path, &reader, seen, error);
 	unlink(path);
 	return rc;
 }
@@ -290,13 +290,13 @@ static void test_config_files(void)
 	size_t len = 1 << 20;
 
 	snprintf(path, sizeof(path), "%s/absent", dir);
-	CHECK(jsonl_report_read(path, &reader, seen, &error) == -ENOENT);
+	CHECK(jsonl_report_read(path, path, &reader, seen, &error) == -ENOENT);
 	CHECK(error && strstr(error, path));
 	free(error);
-	CHECK(jsonl_report_read(dir, &reader, seen, &error) == -EINVAL);
+	CHECK(jsonl_report_read(dir, dir, &reader, seen, &error) == -EINVAL);
 	CHECK(error && strstr(error, "not a regular file"));
 	free(error);
-	CHECK(jsonl_report_read("/dev/zero", &reader, seen, &error) == -EINVAL);
+	CHECK(jsonl_report_read("/dev/zero", "zero", &reader, seen, &error) == -EINVAL);
 	free(error);
 
 	/* Exactly the bound, and one byte more. */

@@ -1,0 +1,119 @@
+/* A configuration file is read again: what changes, and what stays as it was mounted. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "config_internal.h"
+
+static bool is_text(const struct jsonl_option *o)
+{
+	return o->type == OPTION_GLOBS || o->type == OPTION_STRING;
+}
+
+static void *field(const struct jsonl_config *config, size_t at)
+{
+	return (char *)config + at;
+}
+
+static int copy_value(const struct jsonl_option *o, const struct jsonl_config *from,
+		      struct jsonl_config *to)
+{
+	if (is_text(o)) {
+		const char *text = *(char **)field(from, o->at);
+		char *copy = text ? strdup(text) : NULL;
+
+		if (text && !copy)
+			return -ENOMEM;
+		free(*(char **)field(to, o->at));
+		*(char **)field(to, o->at) = copy;
+		return 0;
+	}
+	memcpy(field(to, o->at), field(from, o->at), o->size);
+	if (o->negative_at)
+		memcpy(field(to, o->negative_at), field(from, o->negative_at),
+		       sizeof(bool));
+	return 0;
+}
+
+static bool same_value(const struct jsonl_option *o, const struct jsonl_config *a,
+		       const struct jsonl_config *b)
+{
+	if (is_text(o)) {
+		const char *x = *(char **)field(a, o->at), *y = *(char **)field(b, o->at);
+
+		return x == y || (x && y && strcmp(x, y) == 0);
+	}
+	return memcmp(field(a, o->at), field(b, o->at), o->size) == 0 &&
+	       (!o->negative_at || memcmp(field(a, o->negative_at),
+					  field(b, o->negative_at), sizeof(bool)) == 0);
+}
+
+/* Of what a policy is made, and nothing else in a mount. */
+static bool takes_effect(const struct jsonl_option *o)
+{
+	return jsonl_config_is_per_file(o) ||
+	       o->at == offsetof(struct jsonl_config, match) ||
+	       o->at == offsetof(struct jsonl_config, exclude) ||
+	       o->at == offsetof(struct jsonl_config, generations);
+}
+
+static int note_kept(char **kept, const char *name)
+{
+	char *list;
+
+	if (asprintf(&list, "%s%s%s", *kept ? *kept : "", *kept ? ", " : "", name) < 0)
+		return -ENOMEM;
+	free(*kept);
+	*kept = list;
+	return 0;
+}
+
+/* Takes back what the file says of the whole mount. */
+static int keep(const struct jsonl_config *old, struct jsonl_config *new, char **kept)
+{
+	const struct jsonl_option *o;
+	int r = 0;
+
+	for (size_t n = 0; !r && (o = jsonl_config_option(n)); n++) {
+		if (!o->size || takes_effect(o) || same_value(o, old, new))
+			continue;
+		r = note_kept(kept, o->name);
+		if (!r)
+			r = copy_value(o, old, new);
+	}
+	return r;
+}
+
+int jsonl_config_reload(const struct jsonl_config *old, const char *path,
+			struct jsonl_config *new, char **kept, char **error)
+{
+	const struct jsonl_option *o;
+	int r;
+
+	if (error)
+		*error = NULL;
+	*kept = NULL;
+	r = jsonl_config_init(new);
+	if (r)
+		return r;
+	for (size_t n = 0; !r && (o = jsonl_config_option(n)); n++) {
+		if (old->given >> n & 1)
+			r = copy_value(o, old, new);
+	}
+	new->given = old->given;
+	if (!r)
+		r = jsonl_config_read(new, path, old->path, error);
+	if (!r)
+		r = jsonl_config_check(new, error);
+	if (!r)
+		r = keep(old, new, kept);
+	/* Once more: what is kept and what is new must agree. */
+	if (!r)
+		r = jsonl_config_check(new, error);
+	if (r) {
+		jsonl_config_deinit(new);
+		free(*kept);
+		*kept = NULL;
+	}
+	return r;
+}
