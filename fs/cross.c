@@ -326,6 +326,7 @@ void fs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		pthread_rwlock_rdlock(&m->tree_lock);
 		rc = unlink_governed(req, m, dir, dir_fd, name);
 		pthread_rwlock_unlock(&m->tree_lock);
+		m->log_names++;
 	} else {
 		rc = unlinkat(dir_fd, name, 0) < 0 ? -errno : 0;
 	}

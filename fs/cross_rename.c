@@ -39,8 +39,10 @@ static int rename_names(struct renaming *r)
 {
 	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
 		return -errno;
-	if (r->src)
+	if (r->src) {
 		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
+		r->m->log_names++;
+	}
 	if (r->dst && (r->flags & RENAME_EXCHANGE))
 		fs_inode_moved(r->m, r->dst, r->old_dir, r->old_name);
 	return 0;

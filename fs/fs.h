@@ -2,6 +2,7 @@
  *
  * Lock order, outermost first; a thread that holds one may only take those after it:
  *
+ *   follow->lock          (follow.c) which file a handle is on
  *   mount->tree_lock      (rwlock) held for reading from an open's look at inode->stale to
  *                         its handle being linked; for writing to set it, so that whoever
  *                         marks an inode stale then sees every handle that got through.
@@ -168,6 +169,7 @@ struct fs_mount {
 	struct fs_deferred *deferred; /* deferred.c: what must wait without a worker */
 	_Atomic uint64_t pending_bytes;	    /* unfinished records in memory, whole mount */
 	_Atomic uint64_t archive_bytes;
+	_Atomic uint64_t log_names; /* changes of names of logs: rename, unlink */
 };
 
 static inline struct fs_mount *fs_mount_of(fuse_req_t req)
@@ -220,6 +222,10 @@ void fs_inode_fd_put(struct fs_mount *m, struct fs_inode *i, int fd);
  * itself; "" is the root). 0 or -ENAMETOOLONG. */
 int fs_inode_path(struct fs_mount *m, struct fs_inode *dir, const char *name, char *buf,
 		  size_t size) jsonl_must_check;
+/* Where the inode was last found: its directory, with a reference, and its name, the
+ * caller's to free. 0, -ENOENT when that is not known, -ENOMEM. */
+int fs_inode_place(struct fs_mount *m, struct fs_inode *i, struct fs_inode **dir,
+		   char **name) jsonl_must_check;
 /* An inode got another name or parent: for every rename, whatever its type. */
 void fs_inode_moved(struct fs_mount *m, struct fs_inode *dir, struct fs_inode *parent,
 		    const char *name);

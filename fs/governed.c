@@ -123,9 +123,12 @@ static void write_bytes(fuse_req_t req, struct governed *g, const char *data, si
 {
 	struct fuse_ctx caller = *fuse_req_ctx(req);
 	bool append = fi->flags & O_APPEND;
-	int rc = jsonl_writer_write(g->writer, fi->lock_owner, &caller, append, off, data,
-				    len);
+	int rc;
 
+	if (append)
+		fs_follow_name(req, g);
+	rc = jsonl_writer_write(g->writer, fi->lock_owner, &caller, append, off, data,
+				len);
 	if (rc == -EPERM && !append && fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
 		/* Into the middle: that is a new content, too. */
 		rewrite_from(req, g, data, len, off, fi);
@@ -185,7 +188,9 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 			  struct fuse_file_info *fi)
 {
 	struct governed *g = governed_of(h);
-	struct jsonl_file *file = fs_shared_file(g->shared);
+	struct fs_mount *m = g->m;
+	struct fs_shared *held;
+	struct jsonl_file *file;
 	off_t visible;
 	int rc;
 
@@ -193,30 +198,33 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 		fs_reply_read(req, g->rewrite->staged.fd, size, off);
 		return;
 	}
+	file = fs_shared_file(fs_follow_hold(g, &held));
 	rc = jsonl_file_visible(file, &visible);
-	if (rc) {
-		fuse_reply_err(req, -rc);
-		return;
-	}
-	if (off + (off_t)size >= visible && fs_rewrite_mode(g) != JSONL_REWRITE_DENY)
+	if (!rc && off + (off_t)size >= visible &&
+	    fs_rewrite_mode(g) != JSONL_REWRITE_DENY)
 		fs_rewrite_seen(g, fuse_req_ctx(req)->pid, visible);
-	if (off >= visible) {
-		fuse_reply_buf(req, NULL, 0);
-		return;
-	}
-	if ((uint64_t)(visible - off) < size)
+	if (!rc && off < visible && (uint64_t)(visible - off) < size)
 		size = (size_t)(visible - off);
-	fs_reply_read(req, jsonl_file_fd(file), size, off);
+	if (rc)
+		fuse_reply_err(req, -rc);
+	else if (off >= visible)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fs_reply_read(req, jsonl_file_fd(file), size, off);
+	if (held)
+		fs_shared_put(m, held);
 }
 
 /* ---- flush and fsync ---- */
 
 static void flush_answer(fuse_req_t req, struct governed *g, int rc)
 {
-	if (g->settings->sync == JSONL_SYNC_NONE)
-		fuse_reply_err(req, -rc);
-	else
-		fs_governed_answer_durable(req, g, false, 0, rc);
+	if (g->settings->sync != JSONL_SYNC_NONE) {
+		fs_governed_answer_flush(req, g, rc);
+		return;
+	}
+	fs_follow_flush_ends(g);
+	fuse_reply_err(req, -rc);
 }
 
 static int flush_step(struct fs_parked *p, bool last)
@@ -245,6 +253,7 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 		fs_rewrite_flush(req, g);
 		return;
 	}
+	fs_follow_flush_begins(g);
 	rc = jsonl_writer_flush(g->writer, fi->lock_owner);
 	if (g->appends)
 		g->base.inode->one_each = g->appends == 1;
@@ -291,6 +300,7 @@ static void governed_free(struct governed *g)
 	if (g->writer && g->appended && !g->synced)
 		fs_ident_closed_without_sync(&m->stats, &g->idents);
 	jsonl_writer_free(g->writer);
+	fs_follow_free(g);
 	fs_rewrite_end(g);
 	fs_handle_unlink(m, &g->base);
 	fs_shared_put(m, g->shared);
@@ -410,11 +420,16 @@ static void governed_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int w
 			   struct fuse_file_info *fi)
 {
 	struct governed *g = governed_of(h);
+	struct fs_shared *held;
 	off_t visible;
 	int rc = 0;
 
-	if (!governed_size(h, &visible))
-		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
+	if (!governed_size(h, &visible)) {
+		rc = jsonl_file_visible(fs_shared_file(fs_follow_hold(g, &held)),
+					&visible);
+		if (held)
+			fs_shared_put(g->m, held);
+	}
 	if (rc || off < 0 || off >= visible)
 		fuse_reply_err(req, rc ? -rc : ENXIO);
 	else
@@ -539,6 +554,13 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		return rc;
 	}
 	fs_handle_link(m, &g->base, i);
+	rc = write && (fi->flags & O_APPEND) && g->settings->follow == JSONL_FOLLOW_PATH
+		 ? fs_follow_new(g)
+		 : 0;
+	if (rc) {
+		governed_free(g);
+		return rc;
+	}
 	fi->fh = (uintptr_t)&g->base;
 	/* Readers too: beside a direct writer, cached readers see NULs and half records.
 	 */

@@ -22,6 +22,8 @@ struct governed {
 	struct fs_rewrite *_Atomic rewrite; /* rewrite.h; set once, under inode->lock */
 	_Atomic pid_t seen_pid;		    /* whose read met the end last, and where */
 	_Atomic off_t seen_end;
+	struct fs_follow *follow;      /* follow.c; NULL: stays with the file it opened */
+	_Atomic bool moved;	       /* is on another file than its node in the kernel */
 	struct fs_ident_ring idents;   /* under the writer's mutex */
 	bool sync_each;		       /* answer a write when it is durable */
 	_Atomic unsigned appends;
@@ -38,6 +40,9 @@ void fs_governed_answer(fuse_req_t req, size_t written, int rc);
  * answered with its error. `force`: ask the disk in any case (fsync). */
 void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
 				size_t written, int rc);
+
+/* The same for a FLUSH that fs_follow_flush_begins was called for. */
+void fs_governed_answer_flush(fuse_req_t req, struct governed *g, int rc);
 
 /* An operation that met a lock held outside and is tried again by another thread. */
 struct fs_parked {
@@ -63,5 +68,21 @@ bool fs_governed_park(struct governed *g, fuse_req_t req, const struct fs_parked
 void fs_governed_blocked(struct governed *g, bool blocked);
 /* The wait was in vain: logs who holds the lock. */
 void fs_governed_log_timeout(struct governed *g, const char *operation);
+
+/* ---- follow.c: follow=path, handles that go on where their name leads to ---- */
+
+/* For a handle that is open and linked; 0 or -errno. */
+int fs_follow_new(struct governed *g) jsonl_must_check;
+void fs_follow_free(struct governed *g);
+/* Before a write: if the name that the handle was opened by leads to another log by now,
+ * which the caller may write to, the handle goes over to that one. The kernel has one write
+ * or fsync of a file under way at a time, so these may use g->shared as it is. */
+void fs_follow_name(fuse_req_t req, struct governed *g);
+/* What the other operations use meanwhile. *held is to be dropped with fs_shared_put, also
+ * after the answer, when the handle may be gone; NULL where it cannot change. */
+struct fs_shared *fs_follow_hold(struct governed *g, struct fs_shared **held);
+/* From a FLUSH until just before its answer the handle stays where it is. */
+void fs_follow_flush_begins(struct governed *g);
+void fs_follow_flush_ends(struct governed *g);
 
 #endif

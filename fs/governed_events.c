@@ -138,7 +138,8 @@ static void governed_note(void *ctx, const struct jsonl_writer_note *note, void 
 		g->appended = true;
 		g->appends++;
 	}
-	if (note->no_newline)
+	/* The kernel knows of growth by a WRITE to the node itself, and of no other. */
+	if (note->no_newline || g->moved)
 		fs_attributes_changed(g->m, g->base.inode);
 	if (!ident)
 		return;

@@ -19,6 +19,7 @@ struct answer {
 	fuse_req_t req;
 	size_t written; /* of a WRITE; 0: reply with an error code or 0 */
 	int rc;		/* what is said if the sync is well */
+	struct governed *flushed; /* of a FLUSH: cannot go before the answer */
 };
 
 void fs_governed_answer(fuse_req_t req, size_t written, int rc)
@@ -33,14 +34,16 @@ static void answer_done(struct jsonl_waiter *w, int rc)
 {
 	struct answer *a = (struct answer *)w;
 
+	if (a->flushed)
+		fs_follow_flush_ends(a->flushed);
 	fs_governed_answer(a->req, a->written, a->rc ? a->rc : rc);
 	free(a);
 }
 
 /* Answers `rc` (and `written`), but not before what the handle has appended is durable.
  */
-void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
-				size_t written, int rc)
+static void answer_durable(fuse_req_t req, struct governed *g, bool force, size_t written,
+			   int rc, bool flush)
 {
 	struct jsonl_file *file = fs_shared_file(g->shared);
 	struct jsonl_file_user *user =
@@ -52,11 +55,18 @@ void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
 
 	if (!a) {
 		sync_rc = jsonl_file_sync(file, user);
+		if (flush)
+			fs_follow_flush_ends(g);
 		fs_governed_answer(req, written, rc ? rc : sync_rc);
 		return;
 	}
 	*a = (struct answer){
-	    .waiter.done = answer_done, .req = req, .written = written, .rc = rc};
+	    .waiter.done = answer_done,
+	    .req = req,
+	    .written = written,
+	    .rc = rc,
+	    .flushed = flush ? g : NULL,
+	};
 	/* Once this request is answered the handle may go, while we still lead. */
 	shared = fs_shared_ref(g->shared);
 	switch (jsonl_file_wait(file, user, force, &a->waiter, &sync_rc)) {
@@ -70,6 +80,17 @@ void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
 		break;
 	}
 	fs_shared_put(m, shared);
+}
+
+void fs_governed_answer_durable(fuse_req_t req, struct governed *g, bool force,
+				size_t written, int rc)
+{
+	answer_durable(req, g, force, written, rc, false);
+}
+
+void fs_governed_answer_flush(fuse_req_t req, struct governed *g, int rc)
+{
+	answer_durable(req, g, false, 0, rc, true);
 }
 
 /* ---- what has to wait for a lock that is held outside ---- */

@@ -253,6 +253,24 @@ void fs_inode_moved(struct fs_mount *m, struct fs_inode *dir, struct fs_inode *p
 	}
 }
 
+int fs_inode_place(struct fs_mount *m, struct fs_inode *i, struct fs_inode **dir,
+		   char **name)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	if (i->parent && i->name) {
+		*name = strdup(i->name);
+		r = *name ? 0 : -ENOMEM;
+	}
+	if (!r) {
+		*dir = i->parent;
+		i->parent->refs++;
+	}
+	pthread_mutex_unlock(&m->inodes_lock);
+	return r;
+}
+
 int fs_inode_path(struct fs_mount *m, struct fs_inode *dir, const char *name, char *buf,
 		  size_t size)
 {

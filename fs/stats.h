@@ -33,7 +33,7 @@
 	X(quarantined) X(quarantine_full) X(lost) X(lost_bytes) X(syncs) X(sync_failures)  \
 	X(lost_updates) X(state_files_broken)                                              \
 	X(repairs) X(repaired_bytes) X(archived) X(lock_timeouts) X(poisoned_files)        \
-	X(prefix_renames) X(denied)  /* operations that SEMANTICS section 3 refuses */
+	X(prefix_renames) X(followed) X(denied)  /* operations that SEMANTICS section 3 refuses */
 /* clang-format on */
 
 struct fs_writer_stats {

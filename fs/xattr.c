@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 
 #define RESERVED "user.jsonlfs."
+#define WRITERS	 RESERVED "writers" /* read-only, and not listed */
 #define ACL_NAME "system.posix_acl_access"
 
 /* A path that leads to the file itself, a symbolic link too. */
@@ -109,6 +110,25 @@ static void reply_value(fuse_req_t req, ssize_t n, const char *value, size_t siz
 		fuse_reply_buf(req, value, (size_t)n);
 }
 
+/* How many handles append to this file, be it under a name that is governed or a
+ * generation: /proc does not tell, for a descriptor that follows its name (follow.c) still
+ * shows there as the file that was opened. */
+static void reply_writers(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
+			  size_t size)
+{
+	struct fs_inode *log = fs_inode_find(m, i->dev, i->ino, JSONL_CLASS_GOVERNED);
+	unsigned writers = 0;
+	char value[16];
+
+	if (log) {
+		pthread_mutex_lock(&log->lock);
+		writers = log->writers;
+		pthread_mutex_unlock(&log->lock);
+		fs_inode_unref(m, log);
+	}
+	reply_value(req, snprintf(value, sizeof(value), "%u", writers), value, size);
+}
+
 void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct fs_mount *m = fs_mount_of(req);
@@ -118,6 +138,10 @@ void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 	struct fd_path p;
 	ssize_t n;
 
+	if (m->config.xattr && S_ISREG(i->type) && strcmp(name, WRITERS) == 0) {
+		reply_writers(req, m, i, size);
+		return;
+	}
 	if (size > sizeof(stack))
 		value = heap = malloc(size);
 	n = !m->config.xattr ? -ENOSYS : value ? path_get(m, i, &p) : -ENOMEM;

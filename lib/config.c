@@ -66,7 +66,7 @@ static const struct jsonl_option options[] = {
 	  CHOICES("drop", "commit"), .later = 1U << JSONL_KILLED_COMMIT,
 	  .help = "with commit=close, what becomes of the records of a program that a signal ends" },
 	{ "follow", .type = OPTION_CHOICE, FIELD(file.follow), .standard = "file", .arg = "WHAT",
-	  CHOICES("file", "path"), .later = 1U << JSONL_FOLLOW_PATH,
+	  CHOICES("file", "path"),
 	  .help = "where open handles append after a rotation: the file that they opened, or its name" },
 	{ "onbroken", .type = OPTION_CHOICE, FIELD(file.onbroken), .standard = "error", .arg = "WHAT",
 	  CHOICES("error", "empty", "last-good"),

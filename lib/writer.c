@@ -31,6 +31,20 @@ struct jsonl_file_user *jsonl_writer_user(struct jsonl_writer *w)
 	return &w->user;
 }
 
+void jsonl_writer_retarget(struct jsonl_writer *w, struct jsonl_file *file, off_t size)
+{
+	int rc;
+
+	pthread_mutex_lock(&w->lock);
+	/* Sequence numbers are of one file. */
+	rc = jsonl_file_sync(w->file, &w->user);
+	w->user = (struct jsonl_file_user){.failed = rc != 0};
+	w->file = file;
+	w->open_size = size;
+	w->virtual_end = size;
+	pthread_mutex_unlock(&w->lock);
+}
+
 int jsonl_writer_errno(int rc)
 {
 	return rc > 0 ? -jsonl_error_errno(rc) : rc;

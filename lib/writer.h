@@ -92,6 +92,12 @@ int jsonl_writer_settle(struct jsonl_writer *w) jsonl_must_check;
  * `last` it always ends; without, -EAGAIN asks for another call. *committed tells whether
  * anything was appended. */
 int jsonl_writer_release(struct jsonl_writer *w, bool last, bool *committed) jsonl_must_check;
+/* From its next record on the writer appends to another file, of `size` visible bytes, which
+ * is borrowed like the first; an unfinished record goes along. Nobody else may be in a call
+ * with this writer or wait for a sync as its user. What it has appended to the old file is
+ * made durable first (blocking), for a later fsync looks at the new one only; when that
+ * fails, the next to wait for the writer's records is told. */
+void jsonl_writer_retarget(struct jsonl_writer *w, struct jsonl_file *file, off_t size);
 /* For jsonl_file_wait; its use is serialized by the file. */
 struct jsonl_file_user *jsonl_writer_user(struct jsonl_writer *w);
 

@@ -430,6 +430,85 @@ static void test_memory(void)
 	end();
 }
 
+/* ---- another file under the same handle ---- */
+
+static struct jsonl_file *second_file(const char *content)
+{
+	const struct jsonl_file_options opt = {
+	    .maxrecord = 4096, .maxdepth = 16, .retain = true};
+	struct jsonl_file *second;
+	int fd;
+
+	model_put(&m, 1, content, strlen(content), true);
+	fd = model_open(&m, 1, O_RDONLY, false);
+	CHECK(jsonl_file_new(&m.io, fd, &opt, &file_events, NULL, &second) == 0);
+	fd = model_open(&m, 1, O_RDWR | O_APPEND, false);
+	jsonl_file_set_append_fd(second, fd, true);
+	return second;
+}
+
+static bool second_holds(const char *content)
+{
+	const struct model_file *f = &m.files[1];
+
+	return f->size == strlen(content) && !memcmp(f->data, content, f->size);
+}
+
+static void test_retarget(void)
+{
+	struct jsonl_file_user *user;
+	struct jsonl_file *second;
+
+	begin("[0]\n");
+	second = second_file("[\"old\"]\n");
+	CHECK(put(1, "[1]\n{\"half\":") == 0 && put(2, "[2]\n") == 0);
+	CHECK(m.files[0].disk_size == 4 && m.files[0].size == 12);
+	jsonl_writer_retarget(writer, second, (off_t)m.files[1].size);
+	CHECK(m.files[0].disk_size == 12 && !memcmp(m.files[0].disk, "[0]\n[1]\n[2]\n", 12));
+	/* It has nothing to wait for in the new one. */
+	user = jsonl_writer_user(writer);
+	m.calls = 0;
+	CHECK(jsonl_file_sync(second, user) == 0 && m.calls == 0);
+	/* Halves go along, each with its owner; the old file stays as it is. */
+	CHECK(put(2, "[3]\n") == 0 && put(1, "1}\n") == 0);
+	CHECK(holds("[0]\n[1]\n[2]\n") && second_holds("[\"old\"]\n[3]\n{\"half\":1}\n"));
+	/* A sync from now on is one of the new file. */
+	CHECK(jsonl_file_sync(second, user) == 0 && m.files[1].disk_size == 23);
+	/* Where a write without O_APPEND counts as one goes by the new file, too. */
+	CHECK(put_at(1, 8, "[4]\n") == 0 && put_at(1, 4, "[5]\n") == -EPERM);
+	CHECK(second_holds("[\"old\"]\n[3]\n{\"half\":1}\n[4]\n"));
+	/* And back. */
+	m.calls = 0;
+	jsonl_writer_retarget(writer, file, (off_t)m.files[0].size);
+	CHECK(calls_of(MODEL_FDATASYNC) == 1 && put(1, "[6]\n") == 0);
+	CHECK(holds("[0]\n[1]\n[2]\n[6]\n") && nentries == 0);
+	jsonl_file_free(second);
+	end();
+}
+
+/* What it left in the old file could not be made durable: who waits next is told, once. */
+static void test_retarget_fails(void)
+{
+	struct jsonl_file_user *user;
+	struct jsonl_file *second;
+
+	begin("");
+	second = second_file("");
+	CHECK(put(1, "[1]\n") == 0);
+	m.calls = 0;
+	m.faults[0] = (struct model_fault){.at = 1, .kind = MODEL_FAIL, .code = EIO};
+	jsonl_writer_retarget(writer, second, 0);
+	CHECK(calls_of(MODEL_FDATASYNC) == 1);
+	m.faults[0].at = 0;
+	CHECK(put(1, "[2]\n") == 0 && second_holds("[2]\n"));
+	user = jsonl_writer_user(writer);
+	CHECK(jsonl_file_sync(second, user) == -EIO);
+	CHECK(jsonl_file_sync(second, user) == 0 && m.files[1].disk_size == 4);
+	jsonl_writer_retarget(writer, file, 0);
+	jsonl_file_free(second);
+	end();
+}
+
 int main(void)
 {
 	reset();
@@ -451,5 +530,7 @@ int main(void)
 	test_memory();
 	test_memory_is_given_back();
 	test_many_owners();
+	test_retarget();
+	test_retarget_fails();
 	return check_done();
 }
