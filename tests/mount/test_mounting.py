@@ -687,10 +687,12 @@ class Installed:
             "--destdir", root, check=0, timeout=60, env={"HOME": "/root"},
         )
         assert (root / "usr/local/bin/jsonlfs").exists(), "not built for /usr/local"
-        # mount(8) finds helpers in /sbin alone.
+        self.enter("/usr/local", "/usr/sbin")  # mount(8) finds helpers in /sbin alone
+
+    def enter(self, *layers):
+        self.layers = layers
         script = " && ".join(
-            f"mount -t overlay -o lowerdir={root}{d}:{d} overlay {d}"
-            for d in ("/usr/local", "/usr/sbin")
+            f"mount -t overlay -o lowerdir={self.root}{d}:{d} overlay {d}" for d in layers
         )
         # In a chroot the root need not be a mount, and then has no propagation of its own.
         spread = "private" if mounts_on("/") else "unchanged"
@@ -711,7 +713,7 @@ class Installed:
         return self.run("/bin/bash", "-c", script, "bash", *args, **kw)
 
     def end(self):
-        self.run("umount", "/usr/local", "/usr/sbin")
+        self.run("umount", *self.layers)
         self.holder.stdin.close()
         self.holder.wait(10)
         self.holder.stdout.close()
