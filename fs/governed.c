@@ -319,8 +319,7 @@ static int governed_close(struct governed *g, bool last)
 	if (rc)
 		return rc;
 	/* A session that ends has no close for what is written and not synced yet. */
-	if ((committed || (last && g->writer)) &&
-	    g->settings->sync != JSONL_SYNC_NONE) {
+	if ((committed || (last && g->writer)) && g->settings->sync != JSONL_SYNC_NONE) {
 		/* A failure is logged by the file's own report. */
 		rc = jsonl_file_sync(fs_shared_file(g->shared),
 				     jsonl_writer_user(g->writer));
