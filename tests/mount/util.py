@@ -32,6 +32,8 @@ ENV = {
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONDONTWRITEBYTECODE": "1",
+    # How a sanitizer ends a program in which it finds something.
+    **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")},
 }
 NOBODY = 65534
 DAEMON = 1
