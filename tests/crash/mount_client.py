@@ -8,7 +8,10 @@ the monotonic clock, after the answer had come.
       pieces:NAME      a record in three writes, close
       fsync:NAME:N     N records, each with fsync, on one descriptor
       nonl:NAME        a record without its newline, close
-      loop:NAME:N      N times append, one record each; stops when the mount is gone"""
+      loop:NAME:N      N times append, one record each; stops when the mount is gone
+      cuts:NAME:N      the same, a record in three writes
+      plain:NAME:N     N times a file beside it: written, renamed, compared, removed; says
+                       ["plain", name, 0 or errno], ["wrong", name, 0] when it differs"""
 
 import errno
 import json
@@ -88,6 +91,18 @@ def many(path, names):
             say("write", name, e.errno)
 
 
+def plain(path, name, number):
+    data = name.encode() * (number * 997 % 20000)
+    first, last = (os.path.join(os.path.dirname(path), name + end) for end in ("", ".txt"))
+    with open(first, "wb") as f:
+        f.write(data)
+    os.rename(first, last)
+    with open(last, "rb") as f:
+        if f.read() != data:
+            say("wrong", name, 0)
+    os.unlink(last)
+
+
 def step(path, what, name, count):
     names = [f"{name}-{n:05d}" for n in range(1, count + 1)]
     if what == "append":
@@ -101,9 +116,15 @@ def step(path, what, name, count):
         writes(path, names, [(n, record(n)) for n in names], synced=True)
     elif what == "nonl":
         writes(path, [name], [(name, record(name)[:-1])])
-    elif what == "loop":
+    elif what in ("loop", "cuts"):
         for n in names:
-            if writes(path, [n], [(n, record(n, int(n[-2:])))]) in GONE:
+            data = record(n, int(n[-2:]))
+            pieces = [(None, data[:7]), (None, data[7:-1])] if what == "cuts" else []
+            if writes(path, [n], [*pieces, (n, data[-1:] if pieces else data)]) in GONE:
+                return
+    elif what == "plain":
+        for n, name in enumerate(names):
+            if attempt("plain", name, lambda: plain(path, name, n)) in GONE:
                 return
     else:
         sys.exit(f"no such step: {what}")
