@@ -139,6 +139,8 @@ struct fs_mount {
 	const char *state; /* where the state directory is, if not as config.state says:
 			    * part of that, from the source */
 	int backing_mount; /* the number of the mount that root_fd is on, or -1 */
+	int transactions_fd; /* STATE/transactions */
+	bool intents_left; /* of commits that a crash cut off, whose log was not found */
 	dev_t state_dev;
 	ino_t state_ino;
 	uid_t uid;	  /* the daemon's; 0 may act as the callers */

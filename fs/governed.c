@@ -3,6 +3,7 @@
  * into its calls. */
 #include "governed.h"
 #include "rewrite.h"
+#include "transaction.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -227,6 +228,31 @@ static void flush_answer(fuse_req_t req, struct governed *g, int rc)
 	fuse_reply_err(req, -rc);
 }
 
+/* The close that ends a transaction: what it reports is the commit's error first. */
+static int commit_step(struct fs_parked *p, bool last)
+{
+	int rc = fs_transaction_commit(p->g);
+
+	if (rc == -EAGAIN && !last)
+		return rc;
+	if (rc == -EAGAIN)
+		fs_governed_log_timeout(p->g, "close");
+	flush_answer(p->req, p->g, rc ? rc : p->off ? -EBADMSG : 0);
+	return 0;
+}
+
+/* `rc`: of the writer's flush. */
+static void flush_transaction(fuse_req_t req, struct governed *g, int rc)
+{
+	struct fs_parked proto = {.step = commit_step, .off = rc == -EBADMSG};
+	int failed = 0;
+
+	if (fs_transaction_ends(g, fuse_req_ctx(req)->pid, &rc))
+		failed = fs_transaction_commit(g);
+	if (failed != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
+		flush_answer(req, g, failed ? failed : rc);
+}
+
 static int flush_step(struct fs_parked *p, bool last)
 {
 	int rc = jsonl_writer_flush(p->g->writer, p->owner);
@@ -255,6 +281,10 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 	}
 	fs_follow_flush_begins(g);
 	rc = jsonl_writer_flush(g->writer, fi->lock_owner);
+	if (g->transaction) {
+		flush_transaction(req, g, rc);
+		return;
+	}
 	if (g->appends)
 		g->base.inode->one_each = g->appends == 1;
 	if (rc != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
@@ -287,6 +317,8 @@ static void governed_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
 	}
 	if (g->writer)
 		rc = jsonl_writer_settle(g->writer);
+	if (g->transaction && !rc)
+		rc = jsonl_writer_stage_sync(g->writer);
 	if (rc != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
 		fs_governed_answer_durable(req, g, true, 0, rc);
 }
@@ -301,6 +333,7 @@ static void governed_free(struct governed *g)
 		fs_ident_closed_without_sync(&m->stats, &g->idents);
 	jsonl_writer_free(g->writer);
 	fs_follow_free(g);
+	fs_transaction_close(g);
 	fs_rewrite_end(g);
 	fs_handle_unlink(m, &g->base);
 	fs_shared_put(m, g->shared);
@@ -316,10 +349,13 @@ static int governed_close(struct governed *g, bool last)
 
 	if (!rc && g->writer)
 		rc = jsonl_writer_release(g->writer, last, &committed);
+	if (!rc && g->transaction)
+		rc = fs_transaction_release(g, last);
 	if (rc)
 		return rc;
 	/* A session that ends has no close for what is written and not synced yet. */
-	if ((committed || (last && g->writer)) && g->settings->sync != JSONL_SYNC_NONE) {
+	if ((committed || g->transaction || (last && g->writer)) &&
+	    g->settings->sync != JSONL_SYNC_NONE) {
 		/* A failure is logged by the file's own report. */
 		rc = jsonl_file_sync(fs_shared_file(g->shared),
 				     jsonl_writer_user(g->writer));
@@ -353,6 +389,8 @@ static void governed_abandon(struct fs_handle *h)
 
 	if (g->rewrite)
 		fs_staged_abandon(&g->rewrite->staged);
+	if (g->transaction)
+		fs_transaction_abandon(g);
 	governed_close(g, true);
 }
 
@@ -387,6 +425,9 @@ static int governed_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 	off_t visible;
 	int rc;
 
+	rc = g->transaction && !g->rewrite ? fs_transaction_truncate(g, size) : 1;
+	if (rc <= 0)
+		return rc;
 	if (!g->rewrite) {
 		if (!g->writer || fs_rewrite_mode(g) == JSONL_REWRITE_DENY)
 			return 1;
@@ -483,6 +524,7 @@ static int open_writer(struct governed *g, off_t visible)
 	    .limits = s->limits,
 	    .onbad = s->onbad,
 	    .max_request = GOVERNED_MAX_REQUEST,
+	    .stage = g->transaction ? g->transaction->stage : NULL,
 	};
 
 	g->sync_each =
@@ -537,6 +579,8 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		rc = jsonl_file_visible(fs_shared_file(g->shared), &visible);
 	if (!rc)
 		rc = open_allowed(req, g->settings, path, fi->flags, visible);
+	if (!rc && write && g->settings->commit == JSONL_COMMIT_CLOSE)
+		rc = fs_transaction_open(req, g, i);
 	if (!rc && write)
 		rc = open_writer(g, visible);
 	if (!rc && write && created_in && g->settings->sync != JSONL_SYNC_NONE)
@@ -547,15 +591,17 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		rc = fs_rewrite_begin(g, fuse_req_ctx(req), 0);
 	if (rc) {
 		jsonl_writer_free(g->writer);
+		fs_transaction_close(g);
 		fs_shared_put(m, g->shared);
 		fs_account_close(m, g->account);
 		free(g);
 		return rc;
 	}
 	fs_handle_link(m, &g->base, i);
-	rc = write && (fi->flags & O_APPEND) && g->settings->follow == JSONL_FOLLOW_PATH
-		 ? fs_follow_new(g)
-		 : 0;
+	/* A transaction belongs to the file that it was begun on. */
+	if (write && (fi->flags & O_APPEND) && !g->transaction &&
+	    g->settings->follow == JSONL_FOLLOW_PATH)
+		rc = fs_follow_new(g);
 	if (rc) {
 		governed_free(g);
 		return rc;

@@ -10,6 +10,7 @@
 #include "writer.h"
 
 struct fs_rewrite;
+struct fs_transaction;
 
 struct governed {
 	struct fs_handle base; /* first: cast back */
@@ -20,6 +21,7 @@ struct governed {
 	struct jsonl_writer *writer; /* NULL: opened for reading */
 	struct jsonl_file_user reader;
 	struct fs_rewrite *_Atomic rewrite; /* rewrite.h; set once, under inode->lock */
+	struct fs_transaction *transaction; /* transaction.h; NULL: commit=line */
 	_Atomic pid_t seen_pid;		    /* whose read met the end last, and where */
 	_Atomic off_t seen_end;
 	struct fs_follow *follow;      /* follow.c; NULL: stays with the file it opened */

@@ -69,6 +69,16 @@ void fs_ident_closed_without_sync(struct fs_stats *total, struct fs_ident_ring *
 	total->closes_without_sync++;
 }
 
+void fs_ident_transactions(struct fs_ident_ring *ring, unsigned done, unsigned dropped)
+{
+	unsigned long n = ring->count < FS_IDENTS ? ring->count : FS_IDENTS;
+
+	for (unsigned long i = 0; i < n; i++) {
+		ring->idents[i].stats->transactions += done;
+		ring->idents[i].stats->transactions_dropped += dropped;
+	}
+}
+
 void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec *iov,
 		   int niov)
 {

@@ -33,6 +33,8 @@ struct fs_ident *fs_ident_add(struct fs_ident_ring *ring, struct fs_stats *stats
 bool fs_ident_note(struct fs_stats *total, struct fs_writer_stats *w,
 		   const struct jsonl_writer_note *note);
 void fs_ident_closed_without_sync(struct fs_stats *total, struct fs_ident_ring *ring);
+/* What became of the transactions of a handle that is closed. */
+void fs_ident_transactions(struct fs_ident_ring *ring, unsigned done, unsigned dropped);
 /* Bytes that could be kept nowhere: counted, and logged with length and hash. */
 void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec *iov, int niov);
 /* "PID (program)" of who holds flock on this file, from /proc/locks; else a guess. */

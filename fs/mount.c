@@ -2,6 +2,7 @@
  * handle. */
 #include "seen.h"
 #include "start.h"
+#include "transaction.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -43,7 +44,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	int r;
 
 	m->io = &jsonl_io_system;
-	m->state_fd = m->archive_fd = -1;
+	m->state_fd = m->archive_fd = m->transactions_fd = -1;
 	clock_gettime(CLOCK_REALTIME, &m->started);
 	pthread_rwlock_init(&m->tree_lock, NULL);
 	pthread_mutex_init(&m->inodes_lock, NULL);
@@ -73,7 +74,10 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 		r = fs_idle_init(m);
 	if (!r)
 		r = fs_seen_init(m);
-	return r ? init_fail(m, "inode table", r) : 0;
+	if (r)
+		return init_fail(m, "inode table", r);
+	fs_transaction_recover(m);
+	return 0;
 }
 
 void fs_mount_drain(struct fs_mount *m)
@@ -108,6 +112,8 @@ void fs_mount_deinit(struct fs_mount *m)
 	jsonl_policy_free(m->policy);
 	if (m->archive_fd > 0)
 		close(m->archive_fd);
+	if (m->transactions_fd > 0)
+		close(m->transactions_fd);
 	if (m->state_fd > 0)
 		close(m->state_fd);
 	if (m->root_fd > 0)

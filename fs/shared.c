@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "tail.h"
+#include "transaction.h"
 
 void fs_path_of(struct fs_mount *m, struct fs_inode *i, char *buf, size_t size)
 {
@@ -157,6 +158,7 @@ static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared *
 	};
 	s->m = m;
 	s->inode = i;
+	s->intent_fd = -1;
 	fd = fs_inode_open(m, i, O_RDONLY);
 	rc = fd < 0 ? fd : jsonl_file_new(m->io, fd, &opt, &shared_events, s, &s->file);
 	if (rc) {
@@ -182,7 +184,7 @@ static int shared_appendable(struct fs_mount *m, struct fs_shared *s)
 	if (fd < 0)
 		return fd;
 	jsonl_file_set_append_fd(s->file, fd, quiet);
-	return 0;
+	return m->intents_left ? fs_transaction_recover_one(m, s) : 0;
 }
 
 static int shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
@@ -267,6 +269,7 @@ static void shared_drop(struct fs_mount *m, struct fs_shared *s, bool keep)
 		fs_account_file_close(m, payer);
 	if (last) {
 		jsonl_file_free(s->file);
+		fs_transaction_forget(m, s);
 		free(s);
 		fs_inode_unref(m, i);
 	}

@@ -19,6 +19,7 @@ struct fs_shared {
 	/* A lock outside: found held first and last, milliseconds, 0 when it was had. */
 	_Atomic int64_t blocked_since, blocked_seen;
 	_Atomic bool poisoned; /* in the mount's count of such files */
+	int intent_fd;	       /* transaction.h; -1: none was needed; inode->lock */
 	_Atomic uint64_t counted_syncs; /* of the file's, that are in the mount's counter */
 };
 

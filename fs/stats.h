@@ -26,7 +26,9 @@
 	X(split_records)    /* records that came in more than one write */                 \
 	X(closes_without_sync) /* closed after appending, no fsync by the program itself */ \
 	X(rewrites)         /* whole files written anew that were taken */                  \
-	X(rewrites_refused)
+	X(rewrites_refused)                                                                \
+	X(transactions)     /* of commit=close that appeared */                            \
+	X(transactions_dropped)
 
 #define FS_TOTAL_COUNTERS(X)                                                               \
 	FS_WRITER_COUNTERS(X)                                                              \

@@ -133,6 +133,9 @@ static int open_state(struct fs_mount *m)
 			     directory_bytes(openat(m->archive_fd, ".",
 						    O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 					     ARCHIVE_DEPTH));
+	m->transactions_fd = make_directory(m, state, "transactions", 0700);
+	if (m->transactions_fd < 0 && m->transactions_fd != -ENOENT)
+		return m->transactions_fd;
 	m->state_fd = steal_fd(&state);
 	return 0;
 }
@@ -141,7 +144,7 @@ int fs_state_init(struct fs_mount *m)
 {
 	int r;
 
-	m->state_fd = m->archive_fd = -1;
+	m->state_fd = m->archive_fd = m->transactions_fd = -1;
 	r = open_state(m);
 	if (r < 0 && m->archive_fd >= 0)
 		close(m->archive_fd);

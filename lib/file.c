@@ -156,7 +156,7 @@ void jsonl_file_view_release(struct jsonl_file *f)
 	pthread_mutex_unlock(&f->view_lock);
 }
 
-static void view_set(struct jsonl_file *f, off_t size)
+void jsonl_file_view_set(struct jsonl_file *f, off_t size)
 {
 	pthread_mutex_lock(&f->view_lock);
 	f->view_held = false;
@@ -311,7 +311,7 @@ static int undo_finish(struct jsonl_file *f, off_t size)
 	f->end = f->undo_from;
 	f->undo_from = -1;
 	f->end_known = true;
-	view_set(f, f->end);
+	jsonl_file_view_set(f, f->end);
 	return 0;
 }
 
@@ -395,7 +395,7 @@ static void append_undo(struct jsonl_file *f, const struct iovec *iov, int niov,
 	int rc = f->io->fstat(f->io, f->append_fd, &st);
 
 	if (!rc && st.st_size == f->end) {
-		view_set(f, f->end);
+		jsonl_file_view_set(f, f->end);
 		return;
 	}
 	if (!rc && st.st_size > f->end &&
@@ -403,7 +403,7 @@ static void append_undo(struct jsonl_file *f, const struct iovec *iov, int niov,
 		written = (size_t)(st.st_size - f->end);
 		rc = f->io->ftruncate(f->io, f->append_fd, f->end);
 		if (!rc) {
-			view_set(f, f->end);
+			jsonl_file_view_set(f, f->end);
 			return;
 		}
 	}
@@ -462,7 +462,7 @@ int jsonl_file_append_frozen(struct jsonl_file *f, const struct iovec *iov, int 
 	}
 	f->end = pos;
 	jsonl_file_note_append(f, iov, niov, pos - (off_t)len, user);
-	view_set(f, pos);
+	jsonl_file_view_set(f, pos);
 	return 0;
 }
 
@@ -502,7 +502,7 @@ int jsonl_file_empty(struct jsonl_file *f)
 	if (rc)
 		return rc;
 	f->end = 0;
-	view_set(f, 0);
+	jsonl_file_view_set(f, 0);
 	jsonl_file_note_append(f, NULL, 0, 0, NULL);
 	return 0;
 }

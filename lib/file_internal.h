@@ -88,6 +88,8 @@ void jsonl_file_poison(struct jsonl_file *f, int rc);
  */
 void jsonl_file_view_hold(struct jsonl_file *f, off_t visible);
 void jsonl_file_view_release(struct jsonl_file *f);
+/* They see all of a file of this size, which ends with a whole record. */
+void jsonl_file_view_set(struct jsonl_file *f, off_t size);
 /* Gives the retained bytes' memory back. Under sync_lock, or when nobody else has the
  * file. */
 void jsonl_file_kept_free(struct jsonl_file *f);

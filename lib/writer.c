@@ -19,7 +19,7 @@ int jsonl_writer_new(struct jsonl_file *file, const struct jsonl_writer_options 
 	w->opt = *opt;
 	w->events = events;
 	w->ctx = ctx;
-	w->open_size = size;
+	w->open_size = w->begin = size;
 	w->virtual_end = size;
 	pthread_mutex_init(&w->lock, NULL);
 	*writer = w;
@@ -261,7 +261,7 @@ static int cut_append(struct jsonl_writer *w, struct jsonl_slot *s,
 	int rc = 0;
 
 	if (cut->niov)
-		rc = jsonl_file_append(w->file, cut->iov, cut->niov, &w->user, NULL);
+		rc = jsonl_writer_append(w, cut->iov, cut->niov, cut->records);
 	if (!rc && (cut->records || cut->blank))
 		w->events->note(w->ctx, &note, s->who);
 	return jsonl_writer_errno(rc);

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "commit.h"
 #include "file.h"
 #include "frame.h"
 #include "quarantine.h"
@@ -64,6 +65,9 @@ struct jsonl_writer_events {
 struct jsonl_writer_options {
 	struct jsonl_limits limits;
 	int onbad;	    /* enum jsonl_onbad */
+	/* Records go there instead of to the file, until jsonl_writer_commit; borrowed.
+	 * NULL: to the file at once. */
+	struct jsonl_stage *stage;
 	bool settle_each;   /* O_SYNC, O_DSYNC, sync=write: settle after each write */
 	size_t max_request; /* a longer write(2) arrives as several requests, bytes */
 };
@@ -98,6 +102,18 @@ int jsonl_writer_release(struct jsonl_writer *w, bool last, bool *committed) jso
  * made durable first (blocking), for a later fsync looks at the new one only; when that
  * fails, the next to wait for the writer's records is told. */
 void jsonl_writer_retarget(struct jsonl_writer *w, struct jsonl_file *file, off_t size);
+/* With a stage: how much is in it; appends it as one block (see commit.h; c->records is
+ * filled in), or drops it with every unfinished record: 0, or -errno when a crash may
+ * bring it back. `end`: where the program, which has cut back to there, goes on. */
+void jsonl_writer_staged(struct jsonl_writer *w, uint64_t *records, uint64_t *bytes);
+int jsonl_writer_commit(struct jsonl_writer *w,
+			struct jsonl_transaction *c) jsonl_must_check;
+int jsonl_writer_rollback(struct jsonl_writer *w, off_t end) jsonl_must_check;
+/* Makes what is staged durable in the state directory. 0 or -errno. */
+int jsonl_writer_stage_sync(struct jsonl_writer *w) jsonl_must_check;
+/* Would cutting the file to `size` take back all that is staged: is it the length at
+ * open, or where the last block ended? */
+bool jsonl_writer_is_begin(struct jsonl_writer *w, off_t size);
 /* For jsonl_file_wait; its use is serialized by the file. */
 struct jsonl_file_user *jsonl_writer_user(struct jsonl_writer *w);
 

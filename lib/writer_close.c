@@ -19,7 +19,7 @@ static int fragment_commit(struct jsonl_writer *w, struct jsonl_slot *s)
 	    .largest = len,
 	    .no_newline = true,
 	};
-	int rc = jsonl_file_append(w->file, iov, 2, &w->user, NULL);
+	int rc = jsonl_writer_append(w, iov, 2, 1);
 
 	if (rc)
 		return jsonl_writer_errno(rc);

@@ -1,5 +1,6 @@
 /* What writer.c (slots and writes), writer_refuse.c (bad records) and writer_close.c
- * (flush, fsync, release) share. Everything here is under the writer's mutex. */
+ * (flush, fsync, release) and writer_stage.c (blocks) share. Everything here is under the
+ * writer's mutex. */
 #ifndef JSONL_WRITER_INTERNAL_H
 #define JSONL_WRITER_INTERNAL_H
 
@@ -43,6 +44,9 @@ struct jsonl_writer {
 	pthread_mutex_t lock;
 	struct jsonl_file_user user;
 	off_t open_size;
+	off_t begin;	 /* with a stage: the length when the first staged record came */
+	uint64_t staged; /* records */
+	size_t staged_charged; /* bytes of memory, as told to events->charge */
 	off_t virtual_end; /* of the last accepted write, pending and dropped bytes
 			      counted */
 	struct jsonl_slot *slots;
@@ -70,6 +74,9 @@ bool jsonl_slot_has_bytes(const struct jsonl_slot *s);
  * for want of memory. */
 void jsonl_slot_charge(struct jsonl_writer *w, struct jsonl_slot *s);
 void jsonl_slot_free(struct jsonl_writer *w, struct jsonl_slot *s);
+/* Appends whole records, or stages them. As jsonl_file_append. */
+int jsonl_writer_append(struct jsonl_writer *w, const struct iovec *iov, int niov,
+			uint64_t records) jsonl_must_check;
 /* A verdict or -errno as the -errno that a program gets. */
 int jsonl_writer_errno(int rc);
 

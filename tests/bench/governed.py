@@ -4,6 +4,7 @@ program's own fsync or with the usual recipe of lock, append, sync, unlock."""
 import json
 import os
 import subprocess
+import time
 
 from rig import median, noise, ratios, table, verdict
 
@@ -203,6 +204,39 @@ def growth(bench, mount, source):
           ["", "time", "of the first", "aim", "noise", ""], rows)
 
 
+def transaction(path, records):
+    """Opens, writes records one by one, closes: microseconds a record."""
+    line = json.dumps({"seq": 0, "text": "x" * (RECORD - 24)}).encode() + b"\n"
+    begin = time.monotonic()
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for _ in range(records):
+        os.write(fd, line)
+    os.close(fd)
+    return {"us": (time.monotonic() - begin) / records * 1e6}
+
+
+def transactions(bench, mount):
+    """What commit=close costs, against commit=line: the rows of one transaction."""
+    rows = []
+    with bench.jsonlfs(bench.directory("vault-close"), bench.directory("mnt-close"), "-o", "commit=close",
+                       *bench.options.arguments) as closing:
+        for records in (1, 100, 1000):
+            got = bench.rounds({
+                "line": lambda: transaction(os.path.join(mount.path, "t.jsonl"), records),
+                "close": lambda: transaction(os.path.join(closing.path, "t.jsonl"), records),
+            })
+            ratio = median(ratios(got["close"], got["line"], "us"))
+            times = {k: [r["us"] for r in v] for k, v in got.items()}
+            aim = 1.0 if records == 1000 else None
+            row = f"{records} record{'s' * (records > 1)}"
+            bench.add(TITLE, f"a transaction of {row}", us=times, ratio=ratio, aim=aim)
+            rows.append([row, f"{median(times['line']):.1f}", f"{median(times['close']):.1f}",
+                         f"{ratio:.2f} x", f"{aim} x" if aim else "-", noise(times["line"]),
+                         verdict(ratio, aim, more_is_better=False)])
+    table(f"{TITLE}: open, write, close with commit=close (microseconds a record)",
+          ["", "commit=line", "commit=close", "ratio", "aim", "noise", ""], rows)
+
+
 def run(bench):
     source = bench.directory("vault")
     validation(bench)
@@ -215,3 +249,4 @@ def run(bench):
         counted.check()
         reading(bench, mount, source)
         growth(bench, mount, source)
+        transactions(bench, mount)

@@ -187,7 +187,23 @@ int model_open(struct model *m, int file, int flags, bool dir)
 static int op_openat(const struct jsonl_io *io, int dir, const char *name, int flags,
 		     mode_t mode)
 {
-	return -ENOSYS; /* files are opened by the tests */
+	struct model *m = model_of(io);
+	struct model_file *f = &m->files[2];
+	int rc;
+
+	if (strcmp(name, MODEL_NAMED) != 0)
+		return -ENOSYS;
+	if (!simple(m, MODEL_OPENAT, &rc))
+		return rc;
+	if (!f->exists && !(flags & O_CREAT))
+		return -ENOENT;
+	if (f->exists && flags & O_EXCL)
+		return -EEXIST;
+	/* One of the same name that was removed is another file. */
+	if (!f->exists && (f->size || f->disk_size))
+		fail_hard();
+	f->exists = true;
+	return rc ? rc : model_open(m, 2, flags, false);
 }
 
 static int op_close(const struct jsonl_io *io, int fd)
@@ -308,7 +324,8 @@ static int sync_once(struct model *m, int fd, enum model_op op)
 	if (simple(m, op, &rc)) {
 		if (dir && !m->broken.no_dir_sync)
 			f->exists_on_disk = f->exists;
-		else if (!dir && !m->broken.no_sync)
+		else if (!dir && !m->broken.no_sync &&
+			 !(m->broken.no_intent_sync && f == &m->files[1]))
 			file_sync(m, f);
 	} else if (!dir && !m->dead) {
 		file_lose(m, f);
@@ -385,7 +402,18 @@ static int op_renameat(const struct jsonl_io *io, int odir, const char *oname, i
 
 static int op_unlinkat(const struct jsonl_io *io, int dir, const char *name)
 {
-	return -ENOSYS;
+	struct model *m = model_of(io);
+	struct model_file *f = &m->files[2];
+	int rc;
+
+	if (strcmp(name, MODEL_NAMED) != 0)
+		return -ENOSYS;
+	if (!simple(m, MODEL_UNLINKAT, &rc))
+		return rc;
+	if (!f->exists)
+		return -ENOENT;
+	f->exists = m->broken.no_unlink;
+	return rc;
 }
 
 /* ---- life ---- */
@@ -434,6 +462,24 @@ void model_deinit(struct model *m)
 		free(m->files[i].data);
 		free(m->files[i].disk);
 		free(m->files[i].dirty);
+	}
+}
+
+void model_copy(struct model *to, const struct model *from)
+{
+	*to = *from;
+	for (int i = 0; i < MODEL_FILES; i++) {
+		struct model_file *f = &to->files[i];
+		size_t blocks = f->cap / from->block + 1;
+
+		f->data = malloc(f->cap);
+		f->disk = malloc(f->cap);
+		f->dirty = malloc(blocks);
+		if (!f->data || !f->disk || !f->dirty)
+			fail_hard();
+		memcpy(f->data, from->files[i].data, f->cap);
+		memcpy(f->disk, from->files[i].disk, f->cap);
+		memcpy(f->dirty, from->files[i].dirty, blocks);
 	}
 }
 

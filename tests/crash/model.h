@@ -15,7 +15,7 @@
 
 #include "io.h"
 
-#define MODEL_FILES    2
+#define MODEL_FILES    4
 #define MODEL_FDS      32
 #define MODEL_FIRST_FD 1000
 #define MODEL_SIZES    64 /* sizes between two syncs that are remembered */
@@ -75,6 +75,8 @@ struct model_broken {
 	bool retried_sync; /* a failed sync is tried again and believed */
 	bool no_drop;	   /* verification reads the page cache */
 	bool no_sync;	   /* syncs do nothing */
+	bool no_intent_sync; /* nor do those of file 1 */
+	bool no_unlink;	     /* a removed file stays */
 	bool late_save;	   /* bytes are set aside after the file has been cut */
 };
 
@@ -116,6 +118,11 @@ void model_set_block(struct model *m, size_t bytes);
 void model_deinit(struct model *m);
 /* A new descriptor; `dir`: of the directory. File 0 is made when it is missing. */
 int model_open(struct model *m, int file, int flags, bool dir);
+/* Files may be opened by this name, made anew and removed: 2. The others are opened by
+ * the tests. */
+#define MODEL_NAMED "stage"
+/* A copy with buffers of its own. */
+void model_copy(struct model *to, const struct model *from);
 /* Content put there by nobody; `synced`: it is on the disk, too. */
 void model_put(struct model *m, int file, const void *data, size_t len, bool synced);
 /* An outside program appends. */

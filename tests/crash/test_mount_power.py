@@ -218,3 +218,63 @@ def test_power_cuts_of_rewrites(kind):
     finally:
         disk.remove()
     assert number > 10
+
+
+TRANSACTIONS = (
+    "import os, sys, time\n"
+    "log = sys.argv[1] + '/log.jsonl'\n"
+    "for n in range(10 ** 9):\n"
+    "    with open(log, 'a') as f:\n"
+    "        for k in range(5):\n"
+    "            print('{\"id\":\"%s.%d\",\"k\":%d}' % (sys.argv[2], n, k), file=f, flush=True)\n"
+    "            if k == n % 7: os.fsync(f.fileno())\n"
+    "    print('%s.%d' % (sys.argv[2], n), time.monotonic(), flush=True)\n"
+)
+
+
+def transactions_cut(disk, cycle, rng):
+    """One power cut while two programs commit blocks of five; how many were acknowledged."""
+    disk.mount()
+    v = Vault(disk.at / "src")
+    try:
+        v.start("commit=close")
+        programs = [subprocess.Popen([PYTHON, "-c", TRANSACTIONS, v.mnt, f"{cycle}{who}"],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL) for who in "ab"]
+        first = [p.stdout.readline() for p in programs]
+        time.sleep(rng.uniform(0, 0.1))
+        moment = time.monotonic()
+        disk.cut(rng.choice((LOGFLUSH, NOLOGFLUSH)))
+        time.sleep(0.01)
+        v.die()
+        out = b"".join(first + [p.communicate(timeout=20)[0] for p in programs])
+        v.kill()
+        disk.unmount()
+        disk.mount()
+        v.start("commit=close")
+        v.stop()
+        rows = [json.loads(x) for x in (v.src / "log.jsonl").read_text().splitlines()]
+        blocks = [rows[at : at + 5] for at in range(0, len(rows), 5)]
+        for block in blocks:
+            assert [r["k"] for r in block] == list(range(5)), block
+            assert len({r["id"] for r in block}) == 1, block
+        ids = [b[0]["id"] for b in blocks]
+        durable = [x.split()[0].decode() for x in out.splitlines()
+                   if len(x.split()) == 2 and float(x.split()[1]) < moment]
+        assert len(set(ids)) == len(ids) and set(durable) <= set(ids)
+        assert os.listdir(v.src / ".jsonlfs" / "transactions") == []
+        return len(durable)
+    finally:
+        v.remove()
+        disk.unmount()
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_power_cuts_of_transactions(kind):
+    rng, disk, durable = random.Random(7), Disk(kind), 0
+    try:
+        for cycle in range(max(CUTS // 4, 3)):
+            durable += transactions_cut(disk, cycle, rng)
+    finally:
+        disk.remove()
+    assert durable > 10

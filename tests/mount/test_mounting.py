@@ -175,7 +175,7 @@ def test_help_and_version():
         ("nonsense=1", 'unknown option "nonsense"'),
         ("sync=sometimes", "allowed is one of close, write, none"),
         ("maxrecord=1T", "allowed is a number of bytes"),
-        ("commit=close", "not available"),
+        ("commit=always", "allowed is one of line, close"),
         ("allow_other,nodefault_permissions", "noallow_other"),
         ("remount,ro", "remount is not available"),
         ("match=", "at least one pattern"),

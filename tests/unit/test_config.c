@@ -104,15 +104,12 @@ static void test_choices(void)
 	}
 }
 
-static void test_not_available(void)
+static void test_available(void)
 {
-	static const char *const later[][2] = {{"commit", "close"}};
-
 	fresh();
-	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-		CHECK(set(later[i][0], later[i][1]) == -EINVAL);
-		CHECK_SAID("not available");
-	}
+	CHECK(set("follow", "path") == 0 && config.file.follow == JSONL_FOLLOW_PATH);
+	CHECK(set("commit", "close") == 0 && config.file.commit == JSONL_COMMIT_CLOSE);
+	CHECK(set("killed", "commit") == 0 && config.file.killed == JSONL_KILLED_COMMIT);
 	CHECK(set("rewrite", "deny") == 0 && set("commit", "line") == 0);
 	CHECK(set("rewrite", "maybe") == -EINVAL);
 	CHECK(!said("not available") && said("deny"), "%s", error ? error : "");
@@ -334,7 +331,9 @@ static void test_file(void)
 	CHECK(load("{\"sync\": \"never\"}") == -EINVAL);
 	snprintf(where, sizeof(where), "%s:1:", path);
 	CHECK(said(where) && said("close, write, none"), "%s", error ? error : "");
-	CHECK(load("{\"commit\": \"close\"}") == -EINVAL && said("not available"));
+	CHECK(load("{\"rules\": [{\"match\": \"*.md\", \"class\": \"text\"}]}") ==
+		  -EINVAL &&
+	      said("not available"));
 	CHECK(load("{\"config\": \"/etc/other\"}") == -EINVAL &&
 	      said("cannot name another"));
 	CHECK(load("{\"ro\": true, \"rw\": true}") == -EINVAL && said("twice"));
@@ -621,7 +620,7 @@ int main(int argc, char **argv)
 	close(fd);
 	test_defaults();
 	test_choices();
-	test_not_available();
+	test_available();
 	test_sizes();
 	test_numbers();
 	test_flags();

@@ -1,0 +1,299 @@
+#include "transaction.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "ops.h"
+
+/* ---- the intent of a log ---- */
+
+void fs_transaction_intent_name(dev_t dev, ino_t ino, char buf[64])
+{
+	snprintf(buf, 64, "intent-%llx-%llx", (unsigned long long)dev,
+		 (unsigned long long)ino);
+}
+
+int fs_transaction_intent_open(struct fs_mount *m, const char *name)
+{
+	int fd = openat(m->transactions_fd, name,
+			O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int rc = fd < 0 || fsync(m->transactions_fd) < 0 ? -errno : 0;
+
+	if (rc && fd >= 0)
+		close(fd);
+	return rc ? rc : fd;
+}
+
+/* The log's own, made when it is missing. Descriptor (borrowed) or -errno. */
+static int transaction_intent(struct fs_mount *m, struct fs_shared *s)
+{
+	char name[64];
+	int fd;
+
+	pthread_mutex_lock(&s->inode->lock);
+	fd = s->intent_fd;
+	if (fd < 0) {
+		fs_transaction_intent_name(s->inode->dev, s->inode->ino, name);
+		fd = fs_transaction_intent_open(m, name);
+		if (fd >= 0)
+			s->intent_fd = fd;
+	}
+	pthread_mutex_unlock(&s->inode->lock);
+	return fd;
+}
+
+void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s)
+{
+	struct stat st;
+	char name[64];
+
+	if (s->intent_fd < 0)
+		return;
+	fs_transaction_intent_name(s->inode->dev, s->inode->ino, name);
+	/* One that holds something is for recovery. */
+	if (fstat(s->intent_fd, &st) == 0 && !st.st_size)
+		unlinkat(m->transactions_fd, name, 0);
+	close(s->intent_fd);
+	s->intent_fd = -1;
+}
+
+/* ---- beginning and end ---- */
+
+/* The staging file belongs to the caller, so that quotas count. */
+static int stage_made(void *ctx, int fd)
+{
+	struct governed *g = ctx;
+	const struct fs_transaction *t = g->transaction;
+
+	if (g->m->uid == 0 && fchown(fd, t->uid, t->gid) < 0)
+		return -errno;
+	return 0;
+}
+
+int fs_transaction_open(fuse_req_t req, struct governed *g, struct fs_inode *i)
+{
+	static _Atomic unsigned number;
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fs_transaction *t = calloc(1, sizeof(*t));
+	char path[PATH_MAX], name[64];
+	struct stat st;
+	int rc;
+
+	if (!t)
+		return -ENOMEM;
+	rc = fs_inode_stat(g->m, i, &st);
+	fs_path_of(g->m, i, path, sizeof(path));
+	snprintf(name, sizeof(name), "stage-%llx.%09lx-%x",
+		 (unsigned long long)g->m->started.tv_sec, g->m->started.tv_nsec,
+		 ++number);
+	if (!rc)
+		rc = jsonl_stage_new(g->m->io, g->m->transactions_fd, name, path,
+				     stage_made, g, &t->stage);
+	if (rc) {
+		free(t);
+		return rc;
+	}
+	fs_stat_public(i, &st);
+	t->ino = st.st_ino;
+	t->uid = ctx->uid;
+	t->gid = ctx->gid;
+	if (!fs_process_identify(ctx->pid, &t->opener))
+		t->opener.tgid = -1;
+	g->transaction = t;
+	return 0;
+}
+
+void fs_transaction_close(struct governed *g)
+{
+	if (!g->transaction)
+		return;
+	fs_ident_transactions(&g->idents, g->transaction->done, g->transaction->dropped);
+	jsonl_stage_free(g->transaction->stage);
+	free(g->transaction);
+}
+
+int fs_transaction_commit(struct governed *g)
+{
+	struct jsonl_transaction c = {.io = g->m->io,
+				      .intent_fd = -1,
+				      .durable = g->settings->sync != JSONL_SYNC_NONE};
+	uint64_t records, bytes;
+	char path[PATH_MAX];
+	int rc;
+
+	jsonl_writer_staged(g->writer, &records, &bytes);
+	if (!bytes)
+		return 0;
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
+	c.path = path;
+	rc = jsonl_writer_commit(g->writer, &c);
+	if (rc == -EBADF) {
+		c.intent_fd = transaction_intent(g->m, g->shared);
+		if (c.intent_fd < 0)
+			return c.intent_fd;
+		rc = jsonl_writer_commit(g->writer, &c);
+	}
+	if (!rc) {
+		g->m->stats.transactions++;
+		g->transaction->done++;
+		fs_attributes_changed(g->m, g->base.inode);
+	}
+	return rc;
+}
+
+/* Logs and counts; the records go nowhere. 0, or -errno: after a crash they may be back.
+ */
+static int transaction_drop(struct governed *g, const char *reason)
+{
+	uint64_t records, bytes;
+	char path[PATH_MAX];
+	off_t visible = 0;
+	int rc;
+
+	jsonl_writer_staged(g->writer, &records, &bytes);
+	if (jsonl_file_visible(fs_shared_file(g->shared), &visible))
+		visible = 0;
+	rc = jsonl_writer_rollback(g->writer, visible);
+	if (!records)
+		return rc;
+	g->m->stats.transactions_dropped++;
+	g->transaction->dropped++;
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
+	FS_LOG(rc ? LOG_ERR : LOG_NOTICE, g->transaction->uid, "transaction-dropped",
+	       FS_STR("path", path), FS_INT("records", records), FS_INT("length", bytes),
+	       FS_INT("pid", g->transaction->opener.tgid), FS_STR("reason", reason),
+	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
+	return rc;
+}
+
+bool fs_transaction_ends(struct governed *g, pid_t pid, int *rc)
+{
+	struct fs_transaction *t = g->transaction;
+	struct fs_closing_question q = {.pid = fs_process_of(pid),
+					.ino = t->ino,
+					.flags = g->base.flags,
+					.backing = g->m->backing_mount};
+	enum fs_closing how = FS_CLOSING_MORE;
+	int failed;
+
+	/* A child that inherits the descriptor closes it, too, when it ends or executes
+	 * something: that is no end of what its parent has begun. */
+	if (q.pid == t->opener.tgid)
+		how = fs_process_closing(&q);
+	if (how == FS_CLOSING_KILLED && g->settings->killed == JSONL_KILLED_DROP) {
+		t->killed = true;
+		(void)!transaction_drop(g, "the program was killed");
+		return false;
+	}
+	if (how != FS_CLOSING_MORE)
+		return true;
+	if (g->settings->sync == JSONL_SYNC_NONE)
+		return false;
+	failed = jsonl_writer_stage_sync(g->writer);
+	if (failed)
+		*rc = failed;
+	return false;
+}
+
+int fs_transaction_map(struct jsonl_stage *stage, struct fs_stage_map *map,
+		       struct iovec *iov)
+{
+	const char *bytes;
+	off_t at;
+	int fd = jsonl_stage_place(stage, &at, &bytes);
+
+	*map = (struct fs_stage_map){0};
+	iov->iov_len = (size_t)jsonl_stage_length(stage);
+	iov->iov_base = (void *)bytes;
+	if (fd < 0)
+		return 0;
+	map->len = (size_t)at + iov->iov_len;
+	map->at = mmap(NULL, map->len, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map->at == MAP_FAILED) {
+		map->at = NULL;
+		return -errno;
+	}
+	iov->iov_base = (char *)map->at + at;
+	return 0;
+}
+
+void fs_transaction_unmap(struct fs_stage_map *map)
+{
+	if (map->at)
+		munmap(map->at, map->len);
+}
+
+/* What cannot be committed is kept, as what is refused is. */
+static void transaction_set_aside(struct governed *g, int code)
+{
+	struct fs_transaction *t = g->transaction;
+	struct fs_stage_map map;
+	struct iovec iov;
+	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME] = "";
+	struct jsonl_quarantine_item item = {
+	    .iov = &iov,
+	    .niov = 1,
+	    .event = "transaction",
+	    .code = code,
+	    .at = -1,
+	    .path = path,
+	    .uid = t->uid,
+	    .source_fd = jsonl_file_fd(fs_shared_file(g->shared)),
+	    .reserved = true,
+	    .durable = true,
+	};
+	int rc = fs_transaction_map(t->stage, &map, &iov);
+
+	fs_path_of(g->m, g->base.inode, path, sizeof(path));
+	if (!rc) {
+		rc = jsonl_quarantine_put(g->m->quarantine, &item, name);
+		if (rc)
+			fs_ident_lost(&g->m->stats, path, &iov, 1);
+		else
+			g->m->stats.quarantined++;
+	}
+	fs_transaction_unmap(&map);
+	FS_LOG(LOG_ERR, t->uid, "transaction-failed", FS_STR("path", path),
+	       FS_INT("length", iov.iov_len), FS_STR("reason", jsonl_error_text(code)),
+	       FS_STR("quarantine", rc ? "" : name),
+	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
+}
+
+int fs_transaction_release(struct governed *g, bool last)
+{
+	int rc;
+
+	if (g->transaction->killed && g->settings->killed == JSONL_KILLED_DROP) {
+		(void)!transaction_drop(g, "the program was killed");
+		return 0;
+	}
+	rc = fs_transaction_commit(g);
+	if (!rc || (rc == -EAGAIN && !last))
+		return rc;
+	transaction_set_aside(g, rc);
+	(void)!jsonl_writer_rollback(g->writer, 0);
+	return 0;
+}
+
+void fs_transaction_abandon(struct governed *g)
+{
+	uint64_t records, bytes;
+
+	if (g->settings->killed == JSONL_KILLED_COMMIT)
+		return;
+	jsonl_writer_staged(g->writer, &records, &bytes);
+	if (bytes)
+		transaction_set_aside(g, JSONL_INCOMPLETE);
+	(void)!transaction_drop(g, "the mount ended before the file was closed");
+}
+
+int fs_transaction_truncate(struct governed *g, off_t size)
+{
+	if (!g->writer || !jsonl_writer_is_begin(g->writer, size))
+		return 1;
+	return transaction_drop(g, "the program took it back");
+}

@@ -1,0 +1,246 @@
+#include "commit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "commit_internal.h"
+
+/* ---- the intent ---- */
+
+static void intent_fill(struct intent *i, const char *path, const char *stage)
+{
+	i->magic = COMMIT_MAGIC;
+	i->path_len = (uint32_t)strnlen(path, COMMIT_PATH);
+	memcpy(i->bytes, path, i->path_len);
+	if (stage) {
+		i->stage_len = (uint32_t)strnlen(stage, JSONL_STAGE_NAME - 1);
+		memcpy(i->bytes + i->path_len, stage, i->stage_len);
+	}
+}
+
+/* Fills in length, sum and head. `buf`: COMMIT_CHUNK bytes. */
+static int intent_measure(struct intent *i, struct jsonl_stage *stage, char *buf)
+{
+	const char *bytes;
+	ssize_t got;
+
+	i->length = 0;
+	i->sum = jsonl_commit_sum(0, NULL, 0);
+	while ((got = jsonl_stage_read(stage, i->length, buf, COMMIT_CHUNK, &bytes)) >
+	       0) {
+		if (!i->length) {
+			i->head_len = got < COMMIT_HEAD ? (uint32_t)got : COMMIT_HEAD;
+			memcpy(i->bytes + i->path_len + i->stage_len, bytes, i->head_len);
+		}
+		i->sum = jsonl_commit_sum(i->sum, bytes, (size_t)got);
+		i->length += (uint64_t)got;
+	}
+	return (int)got;
+}
+
+static int intent_write(const struct jsonl_transaction *c, struct intent *i)
+{
+	struct iovec iov = {.iov_base = i, .iov_len = jsonl_commit_intent_size(i)};
+	size_t written;
+	int rc;
+
+	i->check = jsonl_commit_intent_check(i);
+	/* What an earlier one left, if emptying it did not work. */
+	rc = c->io->ftruncate(c->io, c->intent_fd, 0);
+	if (!rc)
+		rc = jsonl_io_write_full(c->io, c->intent_fd, &iov, 1, &written);
+	if (!rc && c->durable)
+		rc = c->io->fdatasync(c->io, c->intent_fd);
+	return rc;
+}
+
+/* ---- the block; under the file's locks ---- */
+
+static int block_write(struct jsonl_file *f, struct jsonl_stage *stage, char *buf)
+{
+	const char *bytes;
+	uint64_t off = 0;
+	ssize_t got;
+	int rc = 0;
+
+	while (!rc &&
+	       (got = jsonl_stage_read(stage, off, buf, COMMIT_CHUNK, &bytes)) > 0) {
+		struct iovec iov = {.iov_base = (void *)bytes, .iov_len = (size_t)got};
+		size_t written;
+
+		rc = jsonl_io_write_full(f->io, f->append_fd, &iov, 1, &written);
+		off += (uint64_t)got;
+	}
+	return rc ? rc : (int)got;
+}
+
+/* Is what stands behind the end, `len` bytes, the beginning of the block? */
+static bool block_is_ours(struct jsonl_file *f, struct jsonl_stage *stage, uint64_t len,
+			  char *buf)
+{
+	const char *bytes;
+	uint64_t off = 0;
+
+	while (off < len) {
+		size_t want =
+		    len - off < COMMIT_CHUNK ? (size_t)(len - off) : COMMIT_CHUNK;
+		ssize_t got = jsonl_stage_read(stage, off, buf, want, &bytes);
+
+		if (got <= 0 ||
+		    jsonl_file_equals(f, bytes, (size_t)got, f->end + (off_t)off) != 1)
+			return false;
+		off += (uint64_t)got;
+	}
+	return true;
+}
+
+/* Takes a block back that did not get out whole, or did not get to the disk. False: it
+ * could not be, or might be back after a power cut, and the intent has to stay. */
+static bool block_undo(struct jsonl_file *f, struct jsonl_stage *stage, bool durable,
+		       char *buf)
+{
+	struct stat st;
+	int rc = f->io->fstat(f->io, f->append_fd, &st);
+
+	if (!rc && st.st_size > f->end &&
+	    block_is_ours(f, stage, (uint64_t)(st.st_size - f->end), buf)) {
+		rc = f->io->ftruncate(f->io, f->append_fd, f->end);
+		if (!rc)
+			st.st_size = f->end;
+	}
+	if (!rc && st.st_size <= f->end) {
+		jsonl_file_view_set(f, f->end);
+		return !durable || f->io->fdatasync(f->io, f->append_fd) == 0;
+	}
+	/* Readers keep the old length; the next append tries again before anything else.
+	 */
+	f->undo_from = f->end;
+	f->undo_to = rc ? f->end + (off_t)jsonl_stage_length(stage) : st.st_size;
+	f->events->report(f->ctx, "undo-delayed", rc, f->end,
+			  (uint64_t)(f->undo_to - f->undo_from));
+	return false;
+}
+
+/* The block is there for good. As long as a file holds its records, too, the intent says
+ * which: else recovery would take them for one that was never committed. When the intent
+ * itself is emptied does not matter: it changes nothing for a block that is whole. */
+static void block_done(const struct jsonl_transaction *c, struct jsonl_file *f,
+		       struct jsonl_stage *stage)
+{
+	int rc = 0;
+
+	if (c->durable)
+		rc = jsonl_stage_discard(stage);
+	else
+		jsonl_stage_clear(stage);
+	if (rc)
+		f->events->report(f->ctx, "stage-stays", rc, f->end, 0);
+	else
+		jsonl_commit_intent_clear(c->io, c->intent_fd, false);
+}
+
+static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
+			struct jsonl_stage *stage, char *buf)
+{
+	off_t end = f->end + (off_t)jsonl_stage_length(stage);
+	bool undone;
+	int rc;
+
+	jsonl_file_view_hold(f, f->end);
+	rc = block_write(f, stage, buf);
+	if (!rc && c->durable) {
+		rc = f->io->fdatasync(f->io, f->append_fd);
+		if (rc) {
+			jsonl_file_poison(f, rc);
+			rc = -EIO;
+		}
+	}
+	if (rc) {
+		undone = block_undo(f, stage, c->durable, buf);
+		if (rc == -EIO)
+			f->end_known = false;
+		/* It must not be there any more when others have appended. */
+		if (undone)
+			jsonl_commit_intent_clear(c->io, c->intent_fd, c->durable);
+		return rc;
+	}
+	if (f->io->position(f->io, f->append_fd) != end) {
+		/* Somebody who does not take the lock came in between. */
+		f->events->report(f->ctx, "fused-outside", JSONL_FUSED, f->end,
+				  (uint64_t)(end - f->end));
+		f->end_known = false;
+	}
+	f->end = end;
+	jsonl_file_view_set(f, end);
+	block_done(c, f, stage);
+	return 0;
+}
+
+static int block_commit(const struct jsonl_transaction *c, struct jsonl_file *f,
+			struct jsonl_stage *stage)
+{
+	cleanup_free struct intent *i = calloc(1, sizeof(*i));
+	cleanup_free char *buf = malloc(COMMIT_CHUNK);
+	int rc;
+
+	if (!i || !buf)
+		return -ENOMEM;
+	i->before = (uint64_t)f->end;
+	intent_fill(i, c->path, jsonl_stage_file(stage));
+	rc = intent_measure(i, stage, buf);
+	if (rc)
+		return rc;
+	/* A full disk is met before anything has been written. */
+	rc = f->io->reserve(f->io, f->append_fd, f->end, (off_t)i->length);
+	if (rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO)
+		return rc;
+	rc = intent_write(c, i);
+	if (rc) {
+		jsonl_commit_intent_clear(c->io, c->intent_fd, c->durable);
+		return rc;
+	}
+	return block_append(c, f, stage, buf);
+}
+
+/* A record by itself is whole or torn, and a torn one is cut by any reader of the tail.
+ */
+static int single_commit(struct jsonl_file *f, struct jsonl_stage *stage,
+			 struct jsonl_file_user *user)
+{
+	size_t len = (size_t)jsonl_stage_length(stage);
+	cleanup_free char *buf = malloc(len);
+	struct iovec iov = {.iov_len = len};
+	const char *bytes;
+	ssize_t got;
+
+	if (!buf)
+		return -ENOMEM;
+	got = jsonl_stage_read(stage, 0, buf, len, &bytes);
+	if (got < 0)
+		return (int)got;
+	iov.iov_base = (void *)bytes;
+	got = jsonl_file_append_frozen(f, &iov, 1, user);
+	if (!got)
+		jsonl_stage_clear(stage);
+	return (int)got;
+}
+
+int jsonl_commit_run(const struct jsonl_transaction *c, struct jsonl_file *f,
+		     struct jsonl_stage *stage, struct jsonl_file_user *user)
+{
+	bool needs = c->records != 1 || jsonl_stage_file(stage);
+	off_t end;
+	int rc;
+
+	if (!jsonl_stage_length(stage))
+		return 0;
+	if (needs && c->intent_fd < 0)
+		return -EBADF;
+	rc = jsonl_file_freeze(f, &end);
+	if (rc)
+		return rc;
+	rc = needs ? block_commit(c, f, stage) : single_commit(f, stage, user);
+	jsonl_file_unfreeze(f);
+	return rc;
+}

@@ -1,0 +1,316 @@
+"""commit=close: what one handle writes appears as one block, or not at all."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+
+import pytest
+from util import PYTHON, append, have, py, refused, run, running, sh, start, wait_for
+
+CLOSE = "commit=close"
+
+
+@pytest.fixture
+def t(mount):
+    return mount(CLOSE)
+
+
+def lines(*values):
+    return b"".join(json.dumps(v).encode() + b"\n" for v in values)
+
+
+def test_nothing_is_seen_before_the_close(t):
+    with open(t.p("x.jsonl"), "a") as f:
+        for n in range(3):
+            f.write(f"{n}\n")
+            f.flush()
+            os.fsync(f.fileno())
+            assert t.both("x.jsonl") == b""
+    assert t.both("x.jsonl") == b"0\n1\n2\n"
+    assert t.counter("transactions") == 1
+
+
+def test_a_shell_that_opens_once_and_writes_twice(t):
+    sh("exec 3>>x.jsonl; echo 1 >&3; echo 2 >&3; test ! -s x.jsonl || exit 9; exec 3>&-;"
+       "test -s x.jsonl || exit 8", t.mnt)
+    assert t.both("x.jsonl") == b"1\n2\n"
+
+
+def test_what_children_inherit_and_close_ends_nothing(t):
+    sh("exec 3>>x.jsonl; echo 1 >&3; /bin/echo 2 >&3; /bin/true; (echo 3 >&3); sleep 0.01;"
+       "test ! -s x.jsonl || exit 9; exec 3>&-", t.mnt)
+    assert t.both("x.jsonl") == b"1\n2\n3\n"
+    py(
+        "import subprocess\n"
+        "f = open('y.jsonl', 'a')\n"
+        "print(1, file=f, flush=True)\n"
+        "subprocess.run(['true'], close_fds=False)\n"
+        "subprocess.run(['true'], pass_fds=[f.fileno()])\n"
+        "assert open('y.jsonl').read() == ''\n"
+        "print(2, file=f)\n"
+        "f.close()\n"
+        "assert open('y.jsonl').read() == '1\\n2\\n'\n",
+        t.mnt,
+    )
+
+
+def test_taken_back_by_truncation(t):
+    append(t.p("x.jsonl"), b"0\n")
+    fd = os.open(t.p("x.jsonl"), os.O_WRONLY | os.O_APPEND)
+    begin = os.fstat(fd).st_size
+    os.write(fd, b'1\n2\n{"unfinished"')
+    os.ftruncate(fd, begin)
+    os.write(fd, b"3\n")
+    append(t.p("x.jsonl"), b"9\n")  # others go on meanwhile
+    with refused(errno.EPERM):
+        os.ftruncate(fd, 1)
+    os.close(fd)
+    assert t.both("x.jsonl") == b"0\n9\n3\n"
+    with open(t.p("x.jsonl"), "a") as f:
+        at = f.tell()
+        f.write("4\n")
+        f.seek(at)
+        f.truncate()
+    assert t.both("x.jsonl") == b"0\n9\n3\n"
+    assert t.counter("transactions_dropped") == 2
+    assert not t.quarantine()
+
+
+SCRIPT = """
+import os, signal, sqlite3, sys
+how = sys.argv[1]
+db = sqlite3.connect("%s", isolation_level=None)
+db.execute("create table if not exists row (n)")
+with open("audit.jsonl", "a") as log:
+    begin = log.tell()
+    db.execute("begin")
+    for n in range(100):
+        db.execute("insert into row values (?)", (n,))
+        print('{"n": %%d, "how": "%%s"}' %% (n, how), file=log, flush=n %% 10 == 0)
+    if how == "commit":
+        db.execute("commit")
+    elif how == "rollback":
+        db.execute("rollback")
+        log.seek(begin)
+        log.truncate()
+    else:
+        os.kill(os.getpid(), getattr(signal, how))
+"""
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", "SIGKILL", "SIGTERM", "SIGSEGV"])
+def test_a_script_with_a_database_transaction(t, workdir, how):
+    database = workdir / "rows.db"
+    p = run(PYTHON, "-c", SCRIPT % database, how, cwd=t.mnt)
+    assert p.returncode == (-getattr(signal, how) if how.startswith("SIG") else 0), p.stderr
+    rows = sqlite3.connect(database).execute("select n from row").fetchall()
+    t.p("audit.jsonl").stat()
+    wait_for(lambda: t.counter("transactions") + t.counter("transactions_dropped") == 1)
+    assert [r["n"] for r in t.records("audit.jsonl")] == [n for (n,) in rows]
+    assert len(rows) == (100 if how == "commit" else 0)
+
+
+def test_sqlite3_by_a_shell(t, workdir):
+    if not have("sqlite3"):
+        pytest.fail("sqlite3 is missing")
+    sh(
+        f"db={workdir}/x.db; sqlite3 $db 'create table t (n)'; exec 3>>audit.jsonl\n"
+        "for n in 1 2 3; do sqlite3 $db \"insert into t values ($n); select json_object('n', $n)\""
+        " >&3; done; test ! -s audit.jsonl || exit 9; exec 3>&-",
+        t.mnt,
+    )
+    assert [r["n"] for r in t.records("audit.jsonl")] == [1, 2, 3]
+
+
+def test_a_killed_program_may_commit_when_told_so(mount):
+    m = mount(f"{CLOSE},killed=commit")
+    run(PYTHON, "-c", "import os; f = open('x.jsonl', 'a'); print(1, file=f, flush=True);"
+        "print(2, file=f, flush=True); os.kill(os.getpid(), 9)", cwd=m.mnt)
+    wait_for(lambda: m.b("x.jsonl").read_bytes() == b"1\n2\n")
+
+
+def test_a_program_with_threads_that_exits_is_not_killed(t):
+    py(
+        "import os, threading, time\n"
+        "fd = os.open('x.jsonl', os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "os.write(fd, b'1\\n2\\n')\n"
+        "threading.Thread(target=os._exit, args=(0,)).start()\n"
+        "time.sleep(60)\n",
+        t.mnt,
+    )
+    wait_for(lambda: t.b("x.jsonl").read_bytes() == b"1\n2\n")
+
+
+def test_interleaved_transactions_are_contiguous(t):
+    fds = [os.open(t.p("x.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT) for _ in range(2)]
+    for n in range(200):
+        os.write(fds[n % 2], lines({"who": n % 2, "n": n}))
+    for fd in reversed(fds):
+        os.close(fd)
+    # Two descriptors of one process: the last close of both ends them.
+    wait_for(lambda: len(t.b("x.jsonl").read_bytes().splitlines()) == 200)
+    who = [r["who"] for r in t.records("x.jsonl")]
+    assert who in ([0] * 100 + [1] * 100, [1] * 100 + [0] * 100)
+
+
+def test_sixteen_programs_at_a_time(t):
+    code = (
+        "import sys\n"
+        "for turn in range(20):\n"
+        "    with open('x.jsonl', 'a') as f:\n"
+        "        for n in range(30):\n"
+        "            print('{\"id\":\"%s.%d\",\"n\":%d}' % (sys.argv[1], turn, n), file=f, flush=n % 7 == 0)\n"
+    )
+    programs = [start(PYTHON, "-c", code, str(n), cwd=t.mnt) for n in range(16)]
+    for p in programs:
+        assert p.wait(120) == 0
+    rows = t.records("x.jsonl")
+    assert len(rows) == 16 * 20 * 30
+    for at in range(0, len(rows), 30):
+        block = rows[at : at + 30]
+        assert len({r["id"] for r in block}) == 1 and [r["n"] for r in block] == list(range(30))
+
+
+def test_a_million_records(t):
+    t.check_after = False  # each line is compared here
+    append(t.p("x.jsonl"), b"0\n")
+    code = (
+        "with open('x.jsonl', 'ab', 1 << 20) as f:\n"
+        "    for n in range(1_000_000): f.write(b'{\"n\":%d,\"text\":\"abcdefghijklmnop\"}\\n' % n)\n"
+        "    f.flush()\n"
+        "    assert open('x.jsonl').read() == '0\\n'\n"
+    )
+    with running(PYTHON, "-c", code, cwd=t.mnt, stderr=subprocess.PIPE) as p:
+        assert p.wait(150) == 0, p.stderr.read()
+    data = t.b("x.jsonl").read_bytes()
+    rows = data.split(b"\n")
+    assert len(rows) == 1_000_002 and rows[0] == b"0" and rows[-1] == b""
+    assert all(row == b'{"n":%d,"text":"abcdefghijklmnop"}' % n for n, row in enumerate(rows[1:-1]))
+
+
+def test_the_error_reaches_the_close_that_commits(mount):
+    m = mount(f"{CLOSE},locktimeout=0.3")
+    append(m.p("x.jsonl"), b"0\n")
+    outside = os.open(m.b("x.jsonl"), os.O_RDONLY)
+    fcntl.flock(outside, fcntl.LOCK_EX)
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b"1\n2\n")
+    with refused(errno.EAGAIN):
+        os.close(fd)
+    # Nobody is left who could try again: kept, and said.
+    wait_for(lambda: m.quarantine())
+    fcntl.flock(outside, fcntl.LOCK_UN)
+    os.close(outside)
+    assert m.both("x.jsonl") == b"0\n"
+    assert [e["event"] for e, _ in m.quarantine()] == ["transaction"]
+    m.expect_log("transaction-failed")
+
+
+def test_half_a_record_at_the_end_is_told_and_the_others_appear(t):
+    fd = os.open(t.p("x.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b'1\n2\n{"half')
+    with refused(errno.EBADMSG):
+        os.close(fd)
+    assert t.both("x.jsonl") == b"1\n2\n"
+
+
+def test_by_pattern(mount, workdir):
+    path = workdir / "rules.json"
+    path.write_text(json.dumps({"rules": [{"match": "audit.*", "commit": "close"}]}))
+    m = mount(f"config={path}")
+    for name, seen in (("x.jsonl", b"1\n"), ("audit.jsonl", b"")):
+        fd = os.open(m.p(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b"1\n")
+        assert m.both(name) == seen
+        os.close(fd)
+        assert m.both(name) == b"1\n"
+
+
+def test_reported_per_program(t):
+    code = (
+        "for n in range(3):\n"
+        "    with open('x.jsonl', 'a') as f:\n"
+        "        print(n, file=f, flush=True)\n"
+        "        print(n, file=f, flush=True)\n"
+        "        if n == 1: f.truncate(4)\n"
+    )
+    py(code, t.mnt)
+    assert t.both("x.jsonl") == b"0\n0\n2\n2\n"
+    wait_for(lambda: [(w["transactions"], w["transactions_dropped"]) for w in t.writers("x.jsonl")]
+             == [(2, 1)])
+    assert (t.counter("transactions"), t.counter("transactions_dropped")) == (2, 1)
+    assert "program took it back" in t.expect_log("transaction-dropped", "x.jsonl")
+
+
+def left(vault, name, path, content):
+    """As a crash would have left it."""
+    at = vault / ".jsonlfs/transactions"
+    at.mkdir(parents=True, exist_ok=True)
+    (at / name).write_bytes(b"jsonlfs stage %d\n%s\n" % (len(path), path.encode()) + content)
+
+
+def test_what_the_quarantine_does_not_take_stays(mount):
+    rows = b"".join(b'{"n":%d,"text":"abcdefghijklmnopqrstuvwxyz"}\n' % n for n in range(30_000))
+    m = mount(CLOSE, "quarantine_max=1M",
+              prepare=lambda vault: left(vault, "stage-1-1", "x.jsonl", rows))
+    assert "quarantine_max" in m.expect_log("transaction-stays", "stage-1-1")
+    assert os.listdir(m.b(".jsonlfs/transactions")) == ["stage-1-1"]
+    assert not m.quarantine()
+    m.stop()
+    m.options = [CLOSE]
+    m.start()
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+    assert [data for _, data in m.quarantine()] == [rows]
+
+
+def test_what_a_crash_left_is_appended_once_and_whole_lines_only(mount):
+    def prepare(vault):
+        (vault / "x.jsonl").write_bytes(b"0\n")
+        left(vault, "stage-1-1", "x.jsonl", b'1\n2\n{"ha\0\0\0\n')
+        left(vault, "stage-1-2", "gone.jsonl", b"3\n")
+        (vault / ".jsonlfs/transactions/stage-1-3").write_bytes(b"jsonlfs st")
+
+    m = mount(CLOSE, "killed=commit", prepare=prepare)
+    assert m.both("x.jsonl") == b"0\n1\n2\n"
+    assert [data for _, data in m.quarantine()] == [b"3\n"]
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+    m.restart()
+    assert m.both("x.jsonl") == b"0\n1\n2\n"
+
+
+@pytest.mark.parametrize("killed", ["drop", "commit"])
+def test_the_mount_ends_within_a_transaction(mount, killed):
+    m = mount(f"{CLOSE},killed={killed}")
+    with running(PYTHON, "-c", "import time; f = open('x.jsonl', 'a'); print('1\\n2', file=f,"
+                 "flush=True); print(flush=True); time.sleep(60)", cwd=m.mnt,
+                 stdout=subprocess.PIPE) as p:
+        p.stdout.readline()
+        m.proc.send_signal(signal.SIGTERM)
+        m.proc.wait(20)
+        m.restart()
+    want = b"1\n2\n" if killed == "commit" else b""
+    assert m.both("x.jsonl") == want
+    assert len(m.quarantine()) == (killed == "drop")
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+@pytest.mark.parametrize("killed", ["drop", "commit"])
+def test_the_daemon_dies_within_a_transaction(mount, killed):
+    """What an fsync or the close of a duplicate has made durable is not lost silently."""
+    m = mount(f"{CLOSE},killed={killed}")
+    append(m.p("x.jsonl"), b"0\n")
+    with running(PYTHON, "-c", "import os, time; f = open('x.jsonl', 'a'); print('1\\n2', file=f,"
+                 "flush=True); os.fsync(f.fileno()); print(flush=True); time.sleep(60)",
+                 cwd=m.mnt, stdout=subprocess.PIPE) as p:
+        p.stdout.readline()
+        assert os.listdir(m.b(".jsonlfs/transactions"))
+        m.clean = False
+        m.kill()
+        m.start()
+    assert m.both("x.jsonl") == (b"0\n1\n2\n" if killed == "commit" else b"0\n")
+    assert [e["event"] for e, _ in m.quarantine()] == (["transaction"] if killed == "drop" else [])
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
