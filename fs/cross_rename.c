@@ -139,11 +139,13 @@ static int rename_directory(struct renaming *r)
 
 /* ---- exchange ---- */
 
-static bool side_governed(struct renaming *r, const struct fs_inode *i, const char *to)
+/* May this side be exchanged? Not with a log, and a state file with another one only. */
+static bool side_fixed(struct renaming *r, const struct fs_inode *i, const char *to)
 {
+	enum jsonl_class class = jsonl_policy_classify(r->m->policy, to);
+
 	return S_ISREG(i->type) &&
-	       (i->class == JSONL_CLASS_GOVERNED ||
-		jsonl_policy_classify(r->m->policy, to) == JSONL_CLASS_GOVERNED);
+	       (i->class == JSONL_CLASS_GOVERNED || i->class != class);
 }
 
 static int rename_exchange(struct renaming *r)
@@ -152,10 +154,10 @@ static int rename_exchange(struct renaming *r)
 
 	if (!r->dst)
 		return -ENOENT;
-	if (side_governed(r, r->src, r->new_path) ||
-	    side_governed(r, r->dst, r->old_path))
+	if (side_fixed(r, r->src, r->new_path) || side_fixed(r, r->dst, r->old_path))
 		return rename_refuse(r, -EPERM, r->new_path,
-				     "RENAME_EXCHANGE with a log on either side");
+				     "RENAME_EXCHANGE with a log on either side, or of a "
+				     "state file with another file");
 	if (S_ISDIR(r->src->type))
 		rc = directory_may_move(r, r->old_fd, r->old_name, r->old_path,
 					r->new_path);
@@ -271,33 +273,46 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 	return rc;
 }
 
+/* When the content of the source was begun: when it was made, or emptied last. False: it
+ * is not known. */
+static bool source_begun(struct renaming *r, struct timespec *begun)
+{
+	int64_t emptied = r->src->begun;
+	struct statx sx = {0};
+	int fd;
+
+	if (emptied) {
+		*begun = (struct timespec){emptied / 1000000000, emptied % 1000000000};
+		return true;
+	}
+	fd = fs_inode_fd_get(r->m, r->src);
+	if (fd < 0)
+		return false;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0)
+		sx.stx_mask = 0;
+	fs_inode_fd_put(r->m, r->src, fd);
+	*begun = (struct timespec){sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec};
+	return sx.stx_mask & STATX_BTIME;
+}
+
 /* Which part of the log does the source stand for? What its maker has seen: the process
  * that renames, if it has read the log. If another one has, nothing may have come since
  * the source was begun, which is taken to be before the log was read for it. */
 static int replacement_base(struct renaming *r, off_t visible, off_t *base)
 {
-	struct timespec made;
-	struct statx sx;
+	struct timespec begun;
 	struct stat st;
-	int fd, rc;
+	int rc;
 
 	rc = fs_rewrite_base(r->m, r->dst, fuse_req_ctx(r->req)->pid, visible, base);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	fd = fs_inode_fd_get(r->m, r->src);
-	if (fd < 0)
-		return fd;
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0)
-		rc = -errno;
-	fs_inode_fd_put(r->m, r->src, fd);
-	if (!rc)
-		rc = fs_inode_stat(r->m, r->dst, &st);
+	rc = fs_inode_stat(r->m, r->dst, &st);
 	if (rc)
 		return rc;
-	made = (struct timespec){sx.stx_btime.tv_sec, sx.stx_btime.tv_nsec};
-	if (sx.stx_mask & STATX_BTIME &&
-	    (st.st_mtim.tv_sec < made.tv_sec ||
-	     (st.st_mtim.tv_sec == made.tv_sec && st.st_mtim.tv_nsec <= made.tv_nsec)))
+	if (source_begun(r, &begun) &&
+	    (st.st_mtim.tv_sec < begun.tv_sec ||
+	     (st.st_mtim.tv_sec == begun.tv_sec && st.st_mtim.tv_nsec <= begun.tv_nsec)))
 		return 0;
 	return rename_refuse(r, -EBUSY, r->new_path,
 			     "records came since the new file was begun, and the program "
@@ -428,6 +443,40 @@ static int rename_out_of_log(struct renaming *r)
 	return rename_class(r);
 }
 
+/* Another content for a state file: does it take back what somebody else has changed? */
+static int rename_onto_state(struct renaming *r, int fd)
+{
+	const struct fuse_ctx *caller = fuse_req_ctx(r->req);
+	struct timespec begun;
+	bool known = source_begun(r, &begun);
+	pthread_mutex_t *locked;
+	int rc;
+
+	if (!r->dst || !S_ISREG(r->dst->type))
+		return rename_plain(r);
+	locked = fs_statefile_lock(r->dst);
+	rc = fs_statefile_onto(r->m, r->settings, caller, r->new_path,
+			       known ? &begun : NULL, r->new_fd, r->new_name);
+	if (rc == -EBUSY)
+		rename_refuse(r, rc, r->new_path,
+			      "another program has changed it since it was read for this "
+			      "new content: read it anew");
+	if (!rc)
+		rc = rename_plain(r);
+	if (!rc)
+		fs_statefile_put(r->m, caller, r->new_path, fd);
+	pthread_mutex_unlock(locked);
+	return rc;
+}
+
+/* From the name of one state file to that of another. */
+static int rename_state(struct renaming *r)
+{
+	cleanup_close int fd = fs_inode_open(r->m, r->src, O_RDONLY);
+
+	return fd < 0 ? fd : rename_onto_state(r, fd);
+}
+
 /* Onto a state file, or to the name of one: the content is judged first. */
 static int rename_into_state(struct renaming *r)
 {
@@ -446,7 +495,7 @@ static int rename_into_state(struct renaming *r)
 		rc = rename_refuse(r, -jsonl_error_errno(rc), r->new_path,
 				   jsonl_error_text(rc));
 	if (!rc)
-		rc = rename_plain(r);
+		rc = rename_onto_state(r, fd);
 	if (rc)
 		fs_cross_unseize(r->m, r->src);
 	else
@@ -468,7 +517,7 @@ static int rename_regular(struct renaming *r)
 	if (to == JSONL_CLASS_GOVERNED && r->dst && S_ISREG(r->dst->type))
 		return rename_onto_log(r);
 	if (from == to)
-		return rename_plain(r);
+		return to == JSONL_CLASS_REPLACE ? rename_state(r) : rename_plain(r);
 	if (to == JSONL_CLASS_GOVERNED)
 		return rename_into_log(r);
 	if (to == JSONL_CLASS_REPLACE && from == JSONL_CLASS_PLAIN)

@@ -206,7 +206,7 @@ void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 		r = fs_governed_open(req, i, fi, parent);
 	} else if (i->class == JSONL_CLASS_REPLACE) {
 		close(steal_fd(&fd));
-		r = fs_statefile_open(req, i, fi);
+		r = fs_statefile_open(req, i, fi, true);
 	} else {
 		r = fs_plain_open(req, i, steal_fd(&fd), fi);
 	}

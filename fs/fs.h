@@ -80,6 +80,8 @@ struct fs_inode {
 	/* The reloads of the rules as of which its class was found, and as of which the
 	 * kernel was told to look again (reload.h). */
 	_Atomic unsigned serial, asked;
+	_Atomic int64_t begun;	  /* plain: when an open emptied it, CLOCK_REALTIME in
+				   * ns; 0: not since it is in the table */
 	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
 	/* governed: the visible length, good while number, size, mtime and ctime are these */
 	struct {

@@ -37,7 +37,7 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	if (i->class == JSONL_CLASS_GOVERNED)
 		return 0;
 	if (i->class == JSONL_CLASS_REPLACE)
-		return fs_statefile_open(req, i, fi);
+		return fs_statefile_open(req, i, fi, false);
 	fd = fs_inode_open(m, i, fi->flags);
 	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi);
 }

@@ -311,6 +311,7 @@ static int truncate_open(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 {
 	cleanup_close int writable = -1;
 	struct fs_caller saved;
+	struct timespec now;
 	int r;
 
 	if ((flags & O_ACCMODE) == O_RDONLY) {
@@ -324,6 +325,9 @@ static int truncate_open(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 	if (ftruncate(fd, 0))
 		r = -errno;
 	fs_caller_restore(&saved);
+	/* By the clock that file times go by. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	i->begun = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 	return r;
 }
 

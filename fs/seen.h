@@ -17,6 +17,7 @@ struct fs_version {
 	ino_t ino;
 	off_t size;
 	struct timespec mtime;
+	uint64_t generation; /* statefile_lost.c: which file of this number */
 };
 
 struct fs_seen;

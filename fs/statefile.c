@@ -14,11 +14,6 @@
 #include "staging.h"
 #include "text.h"
 
-/* Held over a commit, outside tree_lock: those of one file come one after the other. */
-#define COMMIT_LOCKS 16
-static pthread_mutex_t commit_locks[COMMIT_LOCKS] = {[0 ... COMMIT_LOCKS - 1] =
-							 PTHREAD_MUTEX_INITIALIZER};
-
 struct statefile {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
@@ -34,20 +29,6 @@ struct statefile {
 static struct statefile *statefile_of(struct fs_handle *h)
 {
 	return (struct statefile *)h;
-}
-
-static struct fs_version version_of(const struct stat *st)
-{
-	return (struct fs_version){.dev = st->st_dev,
-				   .ino = st->st_ino,
-				   .size = st->st_size,
-				   .mtime = st->st_mtim};
-}
-
-static bool same_version(const struct fs_version *a, const struct fs_version *b)
-{
-	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-	       a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec;
 }
 
 int fs_statefile_check(struct fs_mount *m, const struct jsonl_limits *lim, int fd,
@@ -143,14 +124,14 @@ static bool update_is_lost(struct statefile *s, const char *path,
 			return false;
 		seen = s->version;
 	}
-	return !same_version(&seen, now);
+	return !fs_version_same(&seen, now);
 }
 
 struct place {
 	char path[PATH_MAX];
 	const char *name; /* in path */
 	int dir_fd;
-	struct stat st; /* of what has the name */
+	struct fs_version now; /* of what has the name */
 };
 
 static int place_find(struct statefile *s, struct place *p)
@@ -172,11 +153,14 @@ static int place_find(struct statefile *s, struct place *p)
 
 static int place_look(struct statefile *s, struct place *p)
 {
-	if (fstatat(p->dir_fd, p->name, &p->st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? -ESTALE : -errno;
-	if (p->st.st_dev != s->base.inode->dev || p->st.st_ino != s->base.inode->ino)
+	struct stat st;
+	int rc = fs_version_of(p->dir_fd, p->name, &p->now, &st);
+
+	if (rc)
+		return rc == -ENOENT ? -ESTALE : rc;
+	if (st.st_dev != s->base.inode->dev || st.st_ino != s->base.inode->ino)
 		return -ESTALE;
-	return p->st.st_nlink > 1 ? -EMLINK : 0;
+	return st.st_nlink > 1 ? -EMLINK : 0;
 }
 
 /* The new file has its content and is beside the old one: the moment itself. */
@@ -188,8 +172,9 @@ static int statefile_rename(struct statefile *s, struct place *p, struct jsonl_r
 	    openat(p->dir_fd, r->temp, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	cleanup_close int mine =
 	    openat(p->dir_fd, r->temp, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct fs_version written;
 	struct stat st;
-	int rc = fd < 0 || mine < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+	int rc = fd < 0 || mine < 0 ? -errno : fs_version_of(fd, "", &written, &st);
 
 	if (!rc)
 		rc = fs_inode_may_rebind(s->m, i, fd, &handle);
@@ -206,7 +191,7 @@ static int statefile_rename(struct statefile *s, struct place *p, struct jsonl_r
 		return rc;
 	/* The handle goes on with what it has written. */
 	rc = s->m->io->refer(s->m->io, mine, s->fd);
-	s->version = version_of(&st);
+	s->version = written;
 	s->blind = false;
 	fs_seen_note(s->m, p->path, &s->staged->opener, &s->version);
 	return rc;
@@ -247,25 +232,18 @@ static const char *refusal_advice(int rc)
 
 static int statefile_commit_placed(struct statefile *s, struct place *p)
 {
-	struct fs_version now;
-	bool lost;
+	const struct fs_statefile_writer who = {.path = p->path,
+						.program = s->staged->program,
+						.pid = s->staged->writer,
+						.uid = s->staged->uid};
 	int rc = place_look(s, p);
 
+	if (!rc && update_is_lost(s, p->path, &p->now))
+		rc = fs_statefile_lost(s->m, s->settings, &who,
+				       "another program has written it since this one "
+				       "read it, and its change is overwritten");
 	if (rc)
 		return rc;
-	now = version_of(&p->st);
-	lost = update_is_lost(s, p->path, &now);
-	s->m->stats.lost_updates += lost;
-	if (lost && s->settings->lostupdate == JSONL_LOSTUPDATE_REFUSE)
-		return -EBUSY;
-	if (lost)
-		FS_LOG(
-		    LOG_WARNING, s->staged->uid, "lost-update", FS_STR("path", p->path),
-		    FS_INT("pid", s->staged->writer), FS_STR("comm", s->staged->program),
-		    FS_STR("reason", "another program has written it since this one "
-				     "read it, and its change is overwritten"),
-		    FS_STR("next", "lock the file around reading and writing, or mount "
-				   "with lostupdate=refuse"));
 	rc = statefile_replace(s, p);
 	if (rc)
 		return rc;
@@ -281,9 +259,8 @@ static int statefile_commit_placed(struct statefile *s, struct place *p)
 /* What close says. `try_only`: what is not a document yet may become one. */
 static int statefile_commit(struct statefile *s, bool try_only)
 {
-	pthread_mutex_t *one =
-	    &commit_locks[(uintptr_t)s->base.inode / 64 % COMMIT_LOCKS];
 	struct place p = {.dir_fd = -1};
+	pthread_mutex_t *one;
 	off_t at;
 	int rc = fs_statefile_check(s->m, &s->settings->limits, s->staged->fd, &at);
 
@@ -294,7 +271,7 @@ static int statefile_commit(struct statefile *s, bool try_only)
 	if (!rc)
 		rc = place_find(s, &p);
 	if (!rc) {
-		pthread_mutex_lock(one);
+		one = fs_statefile_lock(s->base.inode);
 		rc = statefile_commit_placed(s, &p);
 		pthread_mutex_unlock(one);
 	}
@@ -310,22 +287,29 @@ static int statefile_commit(struct statefile *s, bool try_only)
 
 /* ---- operations ---- */
 
+/* The process of this request knows the version that the handle has opened. */
+static void statefile_seen(fuse_req_t req, struct statefile *s)
+{
+	char path[PATH_MAX];
+	struct fs_process p;
+
+	if (atomic_exchange(&s->noted, true) ||
+	    !fs_process_identify(fuse_req_ctx(req)->pid, &p))
+		return;
+	fs_path_of(s->m, s->base.inode, path, sizeof(path));
+	fs_seen_note(s->m, path, &p, &s->version);
+}
+
 static void statefile_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 			   struct fuse_file_info *fi)
 {
 	struct statefile *s = statefile_of(h);
-	char path[PATH_MAX];
-	struct fs_process p;
 
 	if (s->staged) {
 		fs_reply_read(req, s->staged->fd, size, off);
 		return;
 	}
-	if (!atomic_exchange(&s->noted, true) &&
-	    fs_process_identify(fuse_req_ctx(req)->pid, &p)) {
-		fs_path_of(s->m, h->inode, path, sizeof(path));
-		fs_seen_note(s->m, path, &p, &s->version);
-	}
+	statefile_seen(req, s);
 	fs_reply_read(req, s->fd, size, off);
 }
 
@@ -480,7 +464,8 @@ static const struct fs_handle_ops statefile_ops = {
 
 /* ---- open ---- */
 
-int fs_statefile_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi)
+int fs_statefile_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi,
+		      bool created)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	const bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
@@ -505,9 +490,7 @@ int fs_statefile_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info 
 		free(s);
 		return rc;
 	}
-	if (fstat(s->fd, &st) < 0)
-		rc = -errno;
-	s->version = version_of(&st);
+	rc = fs_version_of(s->fd, "", &s->version, &st);
 	if (!rc && !(fi->flags & O_TRUNC))
 		rc = fs_statefile_broken(m, i, s->settings, s->fd, &st);
 	if (!rc)
@@ -518,6 +501,9 @@ int fs_statefile_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info 
 		statefile_free(s);
 		return rc;
 	}
+	/* What it may have read under this name before is of no matter any more. */
+	if (created)
+		statefile_seen(req, s);
 	fi->fh = (uintptr_t)&s->base;
 	fi->direct_io = 1; /* each handle sees its own version */
 	return 0;

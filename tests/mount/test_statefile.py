@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -178,6 +179,130 @@ def test_a_lost_update_is_refused(state):
             os.close(os.dup(f.fileno())) or f.close()
     assert m.both("registry.json") == b'{"n":2}' and m.set_aside() == b'{"n":3}'
     assert m.counter("lost_updates") == 1
+
+
+def rewrite(m, text, name="registry.json", by="new"):
+    """As programs do that replace their file."""
+    m.p(by).write_text(text)
+    os.replace(m.p(by), m.p(name))
+
+
+def renamed_by_another(m, text):
+    run(PYTHON, "-c", "import os, sys; open(sys.argv[1], 'w').write(sys.argv[3])\n"
+        "os.replace(sys.argv[1], sys.argv[2])", m.p("other"), m.p("registry.json"), text,
+        check=0)
+
+
+@pytest.mark.parametrize("other", [as_other, lambda m, _, text: renamed_by_another(m, text)])
+@pytest.mark.parametrize("temp", ["new", "new.state.json"])
+def test_a_rename_that_loses_an_update_is_counted(state, other, temp):
+    m = state()
+    m.p("registry.json").write_text('{"n":1}')
+    m.p("registry.json").read_text()
+    other(m, "registry.json", '{"n":2}')
+    rewrite(m, '{"n":3}', by=temp)
+    assert m.both("registry.json") == b'{"n":3}' and m.counter("lost_updates") == 1
+    m.expect_log("lost-update", "registry.json")
+    # It knows what it has written, and so does who reads again; by either way of writing.
+    rewrite(m, '{"n":4}', by=temp)
+    m.p("registry.json").write_text('{"n":5}')
+    other(m, "registry.json", '{"n":6}')
+    m.p("registry.json").read_text()
+    rewrite(m, '{"n":7}', by=temp)
+    assert m.counter("lost_updates") == 1
+    # A rename is a change for those who write in the other way, too.
+    other(m, "registry.json", '{"n":8}')
+    m.p("registry.json").write_text('{"n":9}')
+    assert m.both("registry.json") == b'{"n":9}' and m.counter("lost_updates") == 2
+
+
+@pytest.mark.parametrize("temp", ["new", "new.state.json"])
+def test_a_rename_that_loses_an_update_is_refused(state, temp):
+    m = state(lostupdate="refuse")
+    m.p("registry.json").write_text('{"n":1}')
+    m.p("registry.json").read_text()
+    renamed_by_another(m, '{"n":2}')
+    with refused(errno.EBUSY):
+        rewrite(m, '{"n":3}', by=temp)
+    # Both are as they were, and can be read and written.
+    assert m.both("registry.json") == b'{"n":2}' and m.both(temp) == b'{"n":3}'
+    m.p(temp).write_text('{"n":33}')
+    m.expect_log("denied", "read it anew")
+    assert m.counter("lost_updates") == 1
+    m.p("registry.json").read_text()
+    rewrite(m, '{"n":4}', by=temp)
+    assert m.both("registry.json") == b'{"n":4}' and m.counter("lost_updates") == 1
+
+
+def test_a_rename_by_another_program_than_the_one_that_read(state):
+    """jq . f > t && mv t f: what changed since t was begun is lost."""
+    m = state(lostupdate="refuse")
+    m.p("registry.json").write_text('{"n":1}\n')
+    util.sh("jq -c .n=2 registry.json > t && mv t registry.json", m.mnt)
+    # File times are coarse: what happens within one tick of them is not told apart.
+    time.sleep(0.05)
+    util.sh("jq -c .n=3 registry.json > t; sleep 0.05; echo '{\"n\":4}' > registry.json",
+            m.mnt)
+    p = util.sh("mv t registry.json", m.mnt, check=None)
+    assert p.returncode and b"busy" in p.stderr.lower()
+    assert m.both("registry.json") == b'{"n":4}\n' and m.counter("lost_updates") == 1
+    # The same file once more, with a content that was begun anew.
+    util.sh("jq -c .n=5 registry.json > t; mv t registry.json", m.mnt)
+    assert m.both("registry.json") == b'{"n":5}\n' and m.counter("lost_updates") == 1
+    # Of another that did so by a rename itself the file's own time says nothing.
+    util.sh("jq -c .n=6 registry.json > t; jq -c .n=7 registry.json > u; sleep 0.05;"
+            "mv t registry.json", m.mnt)
+    p = util.sh("mv u registry.json", m.mnt, check=None)
+    assert p.returncode and b"busy" in p.stderr.lower()
+    assert m.both("registry.json") == b'{"n":6}\n' and m.counter("lost_updates") == 2
+    # On purpose it goes by its content.
+    util.sh("cat u > registry.json", m.mnt)
+    assert m.both("registry.json") == b'{"n":7}\n'
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("how", ["write", "rename"])
+def test_what_is_refused_and_tried_again_loses_nothing(state, how):
+    """Eight programs count up without a lock, and read anew when they were too late."""
+    m = state(lostupdate="refuse")
+    m.p("registry.json").write_text('{"n":0}')
+    program = (
+        "import errno, json, os, sys\n"
+        "name, rename = sys.argv[1], sys.argv[2] == 'rename'\n"
+        "done = late = 0\n"
+        "while done < 25:\n"
+        "    try:\n"
+        "        n = json.load(open('registry.json'))['n']\n"
+        "        with open(name if rename else 'registry.json', 'w') as f:\n"
+        "            json.dump({'n': n + 1}, f)\n"
+        "        if rename: os.replace(name, 'registry.json')\n"
+        "        done += 1\n"
+        "    except OSError as e:\n"
+        "        if e.errno not in (errno.EBUSY, errno.ESTALE): raise\n"
+        "        late += e.errno == errno.EBUSY\n"
+        "print(late)\n"
+    )
+    all_ = [
+        subprocess.Popen([PYTHON, "-c", program, f"t{k}", how], cwd=m.mnt,
+                         stdout=subprocess.PIPE)
+        for k in range(8)
+    ]
+    late = sum(int(p.communicate(timeout=100)[0]) for p in all_)
+    assert [p.returncode for p in all_] == [0] * 8
+    assert json.loads(m.both("registry.json")) == {"n": 200}
+    assert m.counter("lost_updates") == late > 0
+
+
+def test_an_exchange_would_go_round_the_check(state):
+    m = state()
+    m.p("registry.json").write_text('{"n":1}')
+    m.p("plain").write_text("{")
+    for a, b in (("registry.json", "plain"), ("plain", "registry.json")):
+        with refused(errno.EPERM):
+            util.renameat2(m.p(a), m.p(b), util.EXCHANGE)
+    m.p("b.state.json").write_text('{"n":2}')
+    util.renameat2(m.p("registry.json"), m.p("b.state.json"), util.EXCHANGE)
+    assert m.both("registry.json") == b'{"n":2}' and m.both("b.state.json") == b'{"n":1}'
 
 
 def test_a_lock_file_beside_it(state):
