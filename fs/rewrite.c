@@ -326,6 +326,18 @@ static int rewrite_commit(struct governed *g, bool try_only)
 	return 0;
 }
 
+/* The log stays as it is: a process was killed or the mount ends, and what was written is
+ * not known to be complete; or the lock could not be had. */
+static void rewrite_abandon(struct governed *g, int code)
+{
+	struct fs_rewrite *w = g->rewrite;
+
+	pthread_mutex_lock(&w->staged.lock);
+	if (w->staged.dirty)
+		(void)rewrite_refuse(g, code, 0, "rewrite-abandoned", NULL);
+	pthread_mutex_unlock(&w->staged.lock);
+}
+
 static int flush_step(struct fs_parked *p, bool last)
 {
 	struct governed *g = p->g;
@@ -333,8 +345,11 @@ static int flush_step(struct fs_parked *p, bool last)
 
 	if (rc == -EAGAIN && !last)
 		return rc;
-	if (rc == -EAGAIN)
+	if (rc == -EAGAIN) {
 		fs_governed_log_timeout(g, "close");
+		/* What close has refused must not come about later. */
+		rewrite_abandon(g, rc);
+	}
 	if (g->settings->sync == JSONL_SYNC_NONE)
 		fuse_reply_err(p->req, -rc);
 	else
@@ -380,18 +395,6 @@ void fs_rewrite_fsync(fuse_req_t req, struct governed *g)
 	if (fsync_step(&proto, false) == -EAGAIN &&
 	    !fs_governed_park(g, req, &proto, NULL, 0))
 		fsync_step(&proto, true);
-}
-
-/* What a process that was killed, or a mount that ends, leaves behind is not known to be
- * complete: the log stays as it is. */
-static void rewrite_abandon(struct governed *g, int code)
-{
-	struct fs_rewrite *w = g->rewrite;
-
-	pthread_mutex_lock(&w->staged.lock);
-	if (w->staged.dirty)
-		(void)rewrite_refuse(g, code, 0, "rewrite-abandoned", NULL);
-	pthread_mutex_unlock(&w->staged.lock);
 }
 
 int fs_rewrite_release(struct governed *g, bool last)
