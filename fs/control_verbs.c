@@ -2,7 +2,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "control.h"
+#include "control_files.h"
 #include "reload.h"
 #include "report.h"
 
@@ -132,8 +132,7 @@ static int reload(struct fs_control_request *r)
 		jsonl_report_add_string(r->reply, "kept", kept);
 	if (error)
 		jsonl_report_add_string(r->reply, "reason", error);
-	/* -ENOENT is the socket's. */
-	return rc == -EOPNOTSUPP ? -ENODATA : rc == -ENOENT ? -EINVAL : rc;
+	return rc == -EOPNOTSUPP ? -ENODATA : rc;
 }
 
 /* ---- the table ---- */
@@ -155,6 +154,8 @@ static const struct {
     {"quarantine-restored", quarantine_restored, true},
     {"archive-drop", archive_drop, true},
     {"reload", reload, true},
+    {"replace", fs_control_replace, false},
+    {"repair", fs_control_repair, false},
     {"watch", ping, true}, /* of the owner it is control.c's */
 };
 

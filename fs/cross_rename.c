@@ -339,7 +339,7 @@ static int replace_log(struct renaming *r, struct fs_shared *shared)
 		rc = fs_cross_validate(r->m, &r->settings->limits, src, 0, c.size, &at,
 				       &c.unfinished);
 	if (!rc)
-		rc = fs_rewrite_replace(r->m, r->dst, shared, &c, &end, &why);
+		rc = fs_rewrite_replace(r->m, r->dst, shared, &c, &end, NULL, &why);
 	if (rc == -EPERM || rc == -ESTALE)
 		return rename_refuse(r, rc, r->new_path,
 				     why ? why

@@ -312,6 +312,8 @@ const struct jsonl_settings *fs_settings_of(struct fs_mount *m, struct fs_inode 
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_check;
 /* jsonl_file_freeze that waits up to `ms` milliseconds for a lock held outside. */
 int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
+/* The same with jsonl_file_freeze_any. */
+int fs_freeze_any(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
 
 /* ---- idle.c: governed files that are kept open for a while after the last close ---- */
 int fs_idle_init(struct fs_mount *m) jsonl_must_check;

@@ -283,7 +283,7 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 	rc = fs_cross_validate(g->m, &g->settings->limits, w->staged.fd, 0, c.size, at,
 			       &c.unfinished);
 	if (!rc)
-		rc = fs_rewrite_replace(g->m, g->base.inode, g->shared, &c, &end, why);
+		rc = fs_rewrite_replace(g->m, g->base.inode, g->shared, &c, &end, NULL, why);
 	if (!rc) {
 		/* Its program knows what it has written. */
 		w->base = end;

@@ -44,15 +44,19 @@ struct fs_new_content {
 	ino_t ino;	 /* of the log that it is to replace */
 	off_t base;	 /* bytes of the log that it stands for */
 	int attributes;	 /* the file whose mode, owner, ACL and attributes it gets */
-	bool times;	 /* and its times */
+	bool times;	 /* and its times; else: */
+	/* Those that it gets when nothing was appended; NULL: the present ones. */
+	const struct timespec *old_times;
+	bool any_end;	 /* also when the log's end is no JSON Lines, if base covers it */
 };
 
 /* Makes this the content of the log, atomically; the old one is archived, what was appended
  * behind `base` stays, behind the new content. *end: its length. 0; -EAGAIN: nothing has
  * happened, a lock is held outside; -ESTALE: the log has another name, or none; -EPERM with
- * *why; -errno. */
+ * *why; -errno. `archive` (NAME_MAX + 1 bytes, or NULL) gets the name of the old content,
+ * "" when that was empty. */
 int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared *s,
-		       const struct fs_new_content *c, off_t *end,
+		       const struct fs_new_content *c, off_t *end, char *archive,
 		       const char **why) jsonl_must_check;
 
 /* A read of this process has met the end of the log. */

@@ -131,6 +131,8 @@ static int replacing_finish(struct replacing *r, off_t end)
 {
 	off_t base = r->content->base < end ? r->content->base : end;
 	const struct timespec now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+	const struct timespec *times =
+	    r->content->old_times && base == end ? r->content->old_times : now;
 	int rc = fs_copy_bytes(r->m, jsonl_file_fd(r->file), base, end - base, r->new.fd);
 
 	r->size += end - base;
@@ -140,7 +142,7 @@ static int replacing_finish(struct replacing *r, off_t end)
 		rc = fs_cross_archive_finish(r->m, jsonl_file_fd(r->file), r->archive_fd);
 	if (!rc)
 		rc = jsonl_replace_prepare(&r->new);
-	if (!rc && !r->content->times && futimens(r->new.fd, now) < 0)
+	if (!rc && !r->content->times && futimens(r->new.fd, times) < 0)
 		rc = -errno;
 	return rc;
 }
@@ -211,6 +213,22 @@ static int replacing_commit(struct replacing *r, off_t end)
 	return rc;
 }
 
+static int replacing_freeze(struct replacing *r, unsigned ms, off_t *end)
+{
+	int rc;
+
+	if (!r->content->any_end)
+		return fs_freeze(r->file, ms, end);
+	rc = fs_freeze_any(r->file, ms, end);
+	if (rc <= 0)
+		return rc;
+	/* What nobody can judge goes to the archive, or nowhere. */
+	if (r->content->base >= *end)
+		return 0;
+	jsonl_file_unfreeze(r->file);
+	return rc;
+}
+
 static int replacing_run(struct replacing *r)
 {
 	off_t end;
@@ -220,13 +238,13 @@ static int replacing_run(struct replacing *r)
 		rc = replacing_check(r);
 	/* A lock that is held outside is met before the work is done. */
 	if (!rc)
-		rc = jsonl_file_freeze(r->file, &end);
+		rc = replacing_freeze(r, 0, &end);
 	if (rc)
 		return rc;
 	jsonl_file_unfreeze(r->file);
 	rc = replacing_prepare(r, end);
 	if (!rc)
-		rc = fs_freeze(r->file, REPLACE_FREEZE_MS, &end);
+		rc = replacing_freeze(r, REPLACE_FREEZE_MS, &end);
 	if (!rc)
 		rc = replacing_commit(r, end);
 	else if (rc > 0)
@@ -237,7 +255,8 @@ static int replacing_run(struct replacing *r)
 }
 
 int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared *s,
-		       const struct fs_new_content *c, off_t *end, const char **why)
+		       const struct fs_new_content *c, off_t *end, char *archive,
+		       const char **why)
 {
 	struct replacing r = {.m = m,
 			      .inode = i,
@@ -249,6 +268,8 @@ int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared 
 	int rc = replacing_run(&r);
 
 	*why = r.why;
+	if (archive)
+		snprintf(archive, NAME_MAX + 1, "%s", r.archive);
 	*end = c->size + c->unfinished;
 	if (r.archive_fd >= 0)
 		close(r.archive_fd);

@@ -42,16 +42,27 @@ int fs_open_beneath(struct fs_mount *m, const char *path, int flags)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end)
+static int freeze(int (*try)(struct jsonl_file *file, off_t *end),
+		  struct jsonl_file *file, unsigned ms, off_t *end)
 {
 	const struct timespec pause = {.tv_nsec = 2000000};
-	int rc = jsonl_file_freeze(file, end);
+	int rc = try(file, end);
 
 	for (unsigned waited = 0; rc == -EAGAIN && waited < ms; waited += 2) {
 		nanosleep(&pause, NULL);
-		rc = jsonl_file_freeze(file, end);
+		rc = try(file, end);
 	}
 	return rc;
+}
+
+int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end)
+{
+	return freeze(jsonl_file_freeze, file, ms, end);
+}
+
+int fs_freeze_any(struct jsonl_file *file, unsigned ms, off_t *end)
+{
+	return freeze(jsonl_file_freeze_any, file, ms, end);
 }
 
 /* ---- what the library tells ---- */

@@ -1,11 +1,17 @@
 #include "file.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cleanup.h"
 #include "file_internal.h"
 #include "tail.h"
+
+/* While no descriptor is free. */
+#define FILE_AGAIN    200
+#define FILE_AGAIN_MS 10
 
 int jsonl_file_new(const struct jsonl_io *io, int fd,
 		   const struct jsonl_file_options *opt,
@@ -466,8 +472,9 @@ int jsonl_file_append_frozen(struct jsonl_file *f, const struct iovec *iov, int 
 	return 0;
 }
 
-int jsonl_file_freeze(struct jsonl_file *f, off_t *end)
+static int file_freeze(struct jsonl_file *f, bool any, off_t *end)
 {
+	struct stat st;
 	int rc;
 
 	jsonl_file_backpressure(f);
@@ -481,12 +488,67 @@ int jsonl_file_freeze(struct jsonl_file *f, off_t *end)
 		return rc == -EWOULDBLOCK || rc == -EINTR ? -EAGAIN : rc;
 	}
 	rc = end_prepare(f);
-	if (rc) {
-		jsonl_file_unfreeze(f);
-		return rc;
-	}
 	*end = f->end;
-	return 0;
+	if (any && rc == JSONL_UNKNOWN_TAIL) {
+		int failed = f->io->fstat(f->io, f->append_fd, &st);
+
+		if (!failed)
+			*end = st.st_size;
+		rc = failed ? failed : rc;
+	}
+	if (rc < 0 || (rc && !any))
+		jsonl_file_unfreeze(f);
+	return rc;
+}
+
+int jsonl_file_freeze(struct jsonl_file *f, off_t *end)
+{
+	return file_freeze(f, false, end);
+}
+
+int jsonl_file_freeze_any(struct jsonl_file *f, off_t *end)
+{
+	return file_freeze(f, true, end);
+}
+
+/* Opens it anew for appending, under its old number. */
+static int append_again(struct jsonl_file *f)
+{
+	const struct timespec pause = {.tv_nsec = FILE_AGAIN_MS * 1000000L};
+	char path[32];
+	int fd, rc;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	for (int tried = 0;; tried++) {
+		fd = f->io->openat(f->io, AT_FDCWD, path, O_RDWR | O_APPEND, 0);
+		if ((fd != -EMFILE && fd != -ENFILE) || tried == FILE_AGAIN)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (fd < 0)
+		return fd;
+	rc = f->io->refer(f->io, fd, f->append_fd);
+	f->io->close(f->io, fd);
+	return rc;
+}
+
+int jsonl_file_ask_writers(struct jsonl_file *f, int (*ask)(int fd))
+{
+	int rc, failed = 0;
+
+	pthread_mutex_lock(&f->lock);
+	if (f->append_fd < 0) {
+		rc = ask(f->fd);
+	} else {
+		/* A sync that is under way does as well by the other. */
+		rc = f->io->refer(f->io, f->fd, f->append_fd);
+		if (!rc) {
+			rc = ask(f->fd);
+			failed = append_again(f);
+		}
+	}
+	pthread_mutex_unlock(&f->lock);
+	return failed ? failed : rc;
 }
 
 void jsonl_file_unfreeze(struct jsonl_file *f)

@@ -82,7 +82,14 @@ int jsonl_file_append(struct jsonl_file *file, const struct iovec *iov, int niov
  * the file's lock and flock, brings the tail in order. 0 with the length in *end, or as
  * jsonl_file_append; pair with jsonl_file_unfreeze if 0. */
 int jsonl_file_freeze(struct jsonl_file *file, off_t *end) jsonl_must_check;
+/* The same for what replaces all of the file: an end that is no JSON Lines is left as it is.
+ * Also JSONL_UNKNOWN_TAIL then is frozen, with the length of everything in *end. */
+int jsonl_file_freeze_any(struct jsonl_file *file, off_t *end) jsonl_must_check;
 void jsonl_file_unfreeze(struct jsonl_file *file);
+/* Has somebody else the file open for writing? ask(fd) says, of a descriptor for reading,
+ * whether anybody at all has; while it is called the descriptor for appending is none, and
+ * appends wait. What ask() says, or -errno. */
+int jsonl_file_ask_writers(struct jsonl_file *file, int (*ask)(int fd)) jsonl_must_check;
 /* While frozen. Cuts to nothing; 0 or -errno. */
 int jsonl_file_empty(struct jsonl_file *file) jsonl_must_check;
 /* While frozen. */

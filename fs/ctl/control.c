@@ -202,6 +202,9 @@ int ctl_control_ask(const struct ctl_vault *v, struct jsonl_report *request,
 		rc = (int)jsonl_report_get_uint(answer, "verdict");
 		if (!rc)
 			rc = -(int)jsonl_report_get_uint(answer, "error");
+		/* That is for a vault without a daemon. */
+		if (rc == -ENOENT)
+			rc = -ENXIO;
 	}
 	if (reply)
 		*reply = steal_ptr(&answer);
@@ -269,6 +272,11 @@ const char *ctl_control_explain(int rc)
 		return "the daemon of this mount has no control socket that can be "
 		       "reached from here: its log says why (no-control-socket); in a "
 		       "chroot /proc is needed, and root";
+	case -ENXIO:
+		return "the daemon sees no such file there: nothing was changed";
+	case -ECANCELED:
+		return "the mount is ending: nothing was changed; try again when it is "
+		       "there, or not there";
 	case -EUSERS:
 		return "the daemon talks to too many at once: try again in a moment";
 	case -ENOSYS:

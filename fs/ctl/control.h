@@ -18,7 +18,8 @@ int ctl_control_send(int fd, struct jsonl_report *request, const int *fds,
  * gone). */
 struct jsonl_report *ctl_control_receive(int fd, int *rc);
 /* All in one, for one question: connects to the daemon, asks, waits. 0 or what the daemon
- * says: -errno, or a verdict. *reply (may be NULL) is to be freed in any case. */
+ * says: -errno, or a verdict; -ENOENT: there is no daemon. *reply (may be NULL) is to be
+ * freed in any case; its "why" may say more. */
 int ctl_control_ask(const struct ctl_vault *v, struct jsonl_report *request,
 		    const int *fds, int nfds,
 		    struct jsonl_report **reply) jsonl_must_check;

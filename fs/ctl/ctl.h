@@ -28,8 +28,8 @@ struct ctl_command {
 };
 
 extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_config,
-    ctl_quarantine, ctl_reap, ctl_reload, ctl_repair, ctl_rotate, ctl_status, ctl_watch,
-    ctl_writers;
+    ctl_delete_record, ctl_edit, ctl_quarantine, ctl_reap, ctl_reload, ctl_repair,
+    ctl_replace, ctl_rotate, ctl_status, ctl_watch, ctl_writers;
 
 /* ---- main.c ---- */
 /* "jsonlfsctl: ..." and a newline on standard error. */

@@ -7,8 +7,9 @@
 #include "cleanup.h"
 
 static const struct ctl_command *const commands[] = {
-    &ctl_check, &ctl_repair, &ctl_quarantine, &ctl_archive, &ctl_append, &ctl_rotate,
-    &ctl_reap,	&ctl_status, &ctl_writers,    &ctl_watch,   &ctl_config, &ctl_reload};
+    &ctl_check,	 &ctl_repair,	     &ctl_quarantine, &ctl_archive, &ctl_replace,
+    &ctl_edit,	 &ctl_delete_record, &ctl_append,     &ctl_rotate,  &ctl_reap,
+    &ctl_status, &ctl_writers,	     &ctl_watch,      &ctl_config,  &ctl_reload};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -63,7 +64,7 @@ static int help(void)
 {
 	puts("usage: jsonlfsctl COMMAND [OPTION...] PATH...\n\nCommands:");
 	for (size_t i = 0; i < COMMANDS; i++)
-		printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+		printf("  %-13s %s\n", commands[i]->name, commands[i]->summary);
 	puts("\njsonlfsctl COMMAND --help tells more of one, jsonlfsctl(1) of all.\n"
 	     "jsonlfsctl --version prints the version.");
 	return CTL_OK;

@@ -4,20 +4,18 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "control.h"
 #include "ctl.h"
 #include "options.h"
 #include "place.h"
 #include "repair_report.h"
-#include "repair_store.h"
+#include "rewrite.h"
 #include "walk.h"
 
-#define OUT_PIECE  (256UL << 10) /* bytes that are written at once */
-#define WATCH_MS   1300		 /* names that a mount remembers: a second, and some */
-#define WATCH_STEP 10
+#define OUT_PIECE (256UL << 10) /* bytes that are written at once */
 #define NOT_JSON                                                                         \
 	"no line of it is JSON, so this is another kind of file: nothing was "           \
 	"changed; if it is a log, move it away and begin a new one"
@@ -36,18 +34,19 @@ struct run {
 	struct repair_report *report;
 	struct jsonl_limits limits;
 	struct jsonl_quarantine *quarantine;
+	const struct ctl_vault *vault;
 	const char *root;
 	int state_fd;
 	const char *prefix; /* from the vault's root to the path */
 	bool mounted;	    /* some jsonlfs is */
+	bool served;	    /* and this vault has a daemon */
 };
 
 /* One file that is being repaired. */
 struct work {
+	struct ctl_rewrite rewrite; /* first: cast back */
 	struct run *run;
-	struct ctl_guard guard;
-	struct repair_store store;
-	struct jsonl_replace replace;
+	struct jsonl_repair_counts counts;
 	char *out;
 	size_t out_len;
 };
@@ -56,41 +55,10 @@ struct work {
 
 static const char *explain(int rc)
 {
-	switch (rc) {
-	case -EBUSY:
-		return "is open for writing: nothing was changed; stop the program that "
-		       "writes it, and repair again";
-	case -EWOULDBLOCK:
-		return "is locked by another program: nothing was changed; repair again "
-		       "when that has ended";
-	case -ESTALE:
-		return "changed while it was read: nothing was changed by this; stop the "
-		       "program that writes it, and repair again";
-	case -EMLINK:
-		return "has more than one name (hard links), of which a repair would "
-		       "leave "
-		       "the others behind: nothing was changed; remove the others first";
-	case -ENOSPC:
-		return "no space on the disk, or in the quarantine: nothing was changed; "
-		       "make room (jsonlfsctl quarantine drop) or raise "
-		       "--quarantine_max";
-	case -EACCES:
-	case -EPERM:
-		return "permission denied: nothing was changed; repair as the owner of "
-		       "the "
-		       "file and of .jsonlfs, or as root (and look whether lsattr shows "
-		       "the "
-		       "attribute a or i)";
-	case -EXDEV:
-		return "lies in a mount of jsonlfs: nothing was changed; unmount that, "
-		       "or "
-		       "name the backing directory";
-	case JSONL_TOO_LONG:
-	case JSONL_UNKNOWN_TAIL:
+	if (rc == JSONL_TOO_LONG || rc == JSONL_UNKNOWN_TAIL)
 		return NOT_JSON;
-	default:
-		return jsonl_error_text(rc);
-	}
+	return ctl_control_explain(rc) ? ctl_control_explain(rc)
+				       : ctl_rewrite_explain(rc);
 }
 
 static void tell_failure(struct run *run, const char *shown, const struct stat *st,
@@ -125,7 +93,7 @@ static int flush(struct work *w)
 	size_t len = w->out_len;
 
 	w->out_len = 0;
-	return len ? jsonl_replace_write(&w->replace, w->out, len) : 0;
+	return len ? jsonl_replace_write(&w->rewrite.replace, w->out, len) : 0;
 }
 
 static int keep(void *ctx, const void *data, size_t len)
@@ -136,7 +104,7 @@ static int keep(void *ctx, const void *data, size_t len)
 	if (w->out_len + len > OUT_PIECE)
 		rc = flush(w);
 	if (rc == 0 && len > OUT_PIECE)
-		return jsonl_replace_write(&w->replace, data, len);
+		return jsonl_replace_write(&w->rewrite.replace, data, len);
 	memcpy(w->out + w->out_len, data, len);
 	w->out_len += len;
 	return rc;
@@ -147,8 +115,9 @@ static int change(void *ctx, const struct jsonl_repair_change *c, const void *da
 	struct work *w = ctx;
 
 	repair_report_change(w->run->report, c);
-	return c->kind == JSONL_REPAIR_SET_ASIDE ? repair_store_bad(&w->store, c, data)
-						 : 0;
+	return c->kind == JSONL_REPAIR_SET_ASIDE
+		   ? repair_store_bad(&w->rewrite.store, c, data)
+		   : 0;
 }
 
 static int still_ours(void *ctx, uint64_t bytes)
@@ -156,165 +125,58 @@ static int still_ours(void *ctx, uint64_t bytes)
 	const struct work *w = ctx;
 
 	/* Asking /proc takes too long to do it again and again. */
-	return w->guard.lease ? ctl_guard_check(&w->guard) : 0;
+	return w->rewrite.guard.lease ? ctl_guard_check(&w->rewrite.guard) : 0;
 }
 
 /* The new file is read once more: there must be nothing left to repair in it. */
-static int verify(struct work *w, const struct jsonl_repair_counts *counts)
+static int verify(struct work *w)
 {
 	const struct jsonl_repair nothing = {0};
 	struct jsonl_repair_counts again;
-	int rc = jsonl_repair_fd(&jsonl_io_system, w->replace.fd, &w->run->limits,
+	int rc = jsonl_repair_fd(&jsonl_io_system, w->rewrite.replace.fd, &w->run->limits,
 				 &nothing, &again);
 
 	if (rc)
 		return rc;
-	return jsonl_repair_is_needed(&again) || again.bytes != counts->kept ||
-		       again.records != counts->records
+	return jsonl_repair_is_needed(&again) || again.bytes != w->counts.kept ||
+		       again.records != w->counts.records
 		   ? -EIO
 		   : 0;
 }
 
-/* Is the name still that of the file that we read, and is that as it was? */
-static int unchanged(const struct work *w, const struct stat *before)
+static int fill(struct ctl_rewrite *rewrite)
 {
-	struct stat now, named;
-
-	if (fstat(w->store.old_fd, &now) < 0 ||
-	    fstatat(w->store.dir_fd, w->store.name, &named, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	return now.st_size != before->st_size ||
-		       now.st_mtim.tv_sec != before->st_mtim.tv_sec ||
-		       now.st_mtim.tv_nsec != before->st_mtim.tv_nsec ||
-		       named.st_ino != now.st_ino || named.st_dev != now.st_dev
-		   ? -ESTALE
-		   : 0;
-}
-
-/* Who looked the name up before the rename gets the old file when he opens it, and waits
- * for the guard. A mount remembers names for a second: so long the original can still be
- * put back. */
-static int watch(struct work *w)
-{
-	const struct timespec pause = {.tv_nsec = WATCH_STEP * 1000000L};
-	int limit = w->run->mounted ? WATCH_MS : 0;
-	int rc;
-
-	for (int waited = 0;; waited += WATCH_STEP) {
-		rc = ctl_guard_check(&w->guard);
-		if (rc || waited >= limit)
-			break;
-		(void)nanosleep(&pause, NULL);
-	}
-	if (rc == 0)
-		return 0;
-	/* On failure the new file stays, and the original beside it. */
-	return repair_store_put_back(&w->store) == 0 ? rc : 0;
-}
-
-static int rewrite(struct work *w, const struct stat *before,
-		   struct jsonl_repair_counts *counts)
-{
+	struct work *w = (struct work *)rewrite;
 	const struct jsonl_repair repair = {
 	    .keep = keep, .change = change, .progress = still_ours, .ctx = w};
-	int rc;
-
-	rc = jsonl_repair_fd(&jsonl_io_system, w->store.old_fd, &w->run->limits, &repair,
-			     counts);
-	if (rc == 0)
-		rc = flush(w);
-	if (rc == 0 && is_alien(counts))
-		rc = JSONL_UNKNOWN_TAIL;
-	if (rc == 0)
-		rc = verify(w, counts);
-	if (rc == 0)
-		rc = jsonl_replace_prepare(&w->replace);
-	if (rc == 0)
-		rc = repair_store_settle(&w->store);
-	if (rc == 0)
-		rc = unchanged(w, before);
-	if (rc == 0)
-		rc = ctl_guard_check(&w->guard);
-	return rc;
-}
-
-/* Under the lock and the guard. */
-static int repair_guarded(struct work *w, struct jsonl_repair_counts *counts)
-{
 	cleanup_free char *out = malloc(OUT_PIECE);
-	struct stat before;
 	int rc;
 
 	if (!out)
 		return -ENOMEM;
 	w->out = out;
-	if (fstat(w->store.old_fd, &before) < 0)
-		return -errno;
-	if (before.st_nlink > 1)
-		return -EMLINK;
-	rc = jsonl_replace_begin(&w->replace, &jsonl_io_system, w->store.dir_fd,
-				 w->store.name, w->store.old_fd);
-	if (rc < 0)
-		return rc;
-	repair_store_begin(&w->store);
-	rc = rewrite(w, &before, counts);
-	if (rc == 0) {
-		rc = jsonl_replace_commit(&w->replace, 0);
-		if (rc == 0 || w->replace.renamed)
-			rc = watch(w) ? -EBUSY : rc;
-	}
-	jsonl_replace_abort(&w->replace);
-	/* Also when the original was put back. */
-	if (rc && (!w->replace.renamed || !w->store.kept[0]))
-		repair_store_undo(&w->store);
-	repair_store_end(&w->store);
-	return rc;
-}
-
-static int repair_locked(struct work *w, struct jsonl_repair_counts *counts)
-{
-	int rc = ctl_lock(w->store.old_fd);
-
+	rc = jsonl_repair_fd(&jsonl_io_system, rewrite->store.old_fd, &w->run->limits,
+			     &repair, &w->counts);
 	if (rc == 0)
-		rc = ctl_guard_take(&w->guard, w->store.old_fd);
-	if (rc < 0)
-		return rc;
-	rc = repair_guarded(w, counts);
-	ctl_guard_release(&w->guard);
-	return rc;
+		rc = flush(w);
+	if (rc == 0 && is_alien(&w->counts))
+		rc = JSONL_UNKNOWN_TAIL;
+	return rc ? rc : verify(w);
 }
 
-/* Where people find what was kept. */
-static char *kept_path(const struct work *w, const char *shown)
+static void repair_bare(struct run *run, int dir, int fd, const char *name,
+			const char *shown, const char *path)
 {
-	const char *slash = strrchr(shown, '/');
-	char *path = NULL;
-	int n;
-
-	if (w->store.state_fd < 0)
-		n = asprintf(&path, "%.*s%s", slash ? (int)(slash - shown) + 1 : 0, shown,
-			     w->store.kept);
-	else if (w->run->request->state)
-		n = asprintf(&path, "%s/archive/%s", w->run->request->state,
-			     w->store.kept);
-	else
-		n = asprintf(&path, "%s/.jsonlfs/archive/%s", w->run->root,
-			     w->store.kept);
-	return n < 0 ? NULL : path;
-}
-
-static void apply(struct run *run, int dir, int fd, const char *name, const char *shown,
-		  const char *path)
-{
-	cleanup_free char *kept = NULL;
-	struct jsonl_repair_counts counts = {0};
 	struct work w = {.run = run,
-			 .store = {.state_fd = run->state_fd,
-				   .quarantine = run->quarantine,
-				   .dir_fd = dir,
-				   .old_fd = fd,
-				   .name = name,
-				   .path = path}};
+			 .rewrite = {.store = {.state_fd = run->state_fd,
+					       .quarantine = run->quarantine,
+					       .dir_fd = dir,
+					       .old_fd = fd,
+					       .name = name,
+					       .path = path},
+				     .mounted = run->mounted,
+				     .fill = fill}};
+	cleanup_free char *kept = NULL;
 	struct ctl_place place = {0};
 	struct stat st;
 	int rc;
@@ -325,12 +187,77 @@ static void apply(struct run *run, int dir, int fd, const char *name, const char
 		rc = -EXDEV;
 	ctl_place_free(&place);
 	if (rc == 0)
-		rc = repair_locked(&w, &counts);
-	kept = kept_path(&w, shown);
-	if (rc == 0)
-		repair_report_end(run->report, &counts, true, kept ? kept : w.store.kept,
-				  w.store.bad);
-	else
+		rc = ctl_rewrite(&w.rewrite);
+	if (rc == 0) {
+		kept =
+		    ctl_rewrite_kept(&w.rewrite, shown, run->root, run->request->state);
+		repair_report_end(run->report, &w.counts, true,
+				  kept ? kept : w.rewrite.store.kept,
+				  w.rewrite.store.bad);
+	} else {
+		tell_failure(run, shown, fstat(fd, &st) < 0 ? NULL : &st, rc, true);
+	}
+}
+
+/* ---- by the daemon ---- */
+
+static void read_counts(const struct jsonl_report *reply,
+			struct jsonl_repair_counts *counts)
+{
+	*counts = (struct jsonl_repair_counts){
+	    .bytes = jsonl_report_get_uint(reply, "bytes"),
+	    .records = jsonl_report_get_uint(reply, "records"),
+	    .kept = jsonl_report_get_uint(reply, "kept"),
+	    .set_aside_bytes = jsonl_report_get_uint(reply, "set_aside_bytes"),
+	    .nul_bytes = jsonl_report_get_uint(reply, "nul_bytes"),
+	    .split_records = jsonl_report_get_uint(reply, "split_records"),
+	};
+	for (int i = 0; i < JSONL_REPAIR_COUNT; i++)
+		counts->changes[i] = jsonl_report_get_uint(reply, jsonl_repair_name(i));
+}
+
+static int repair_served(struct run *run, const char *shown, const char *path)
+{
+	struct jsonl_report *request = ctl_control_request("repair"), *reply;
+	struct jsonl_repair_counts counts;
+	cleanup_free char *kept = NULL;
+	const char *archive;
+	int rc;
+
+	jsonl_report_add_string(request, "path", path);
+	jsonl_report_add_string(request, "as", "repair");
+	rc = ctl_control_ask(run->vault, request, NULL, 0, &reply);
+	if (rc == 0) {
+		read_counts(reply, &counts);
+		archive = jsonl_report_get_string(reply, "archive");
+		if (archive &&
+		    asprintf(&kept, "%s/.jsonlfs/archive/%s", run->root, archive) < 0)
+			kept = NULL;
+		repair_report_end(run->report, &counts, archive != NULL, kept ? kept : "",
+				  "");
+	} else if (jsonl_report_get_string(reply, "why")) {
+		repair_report_error(run->report, shown,
+				    jsonl_report_get_string(reply, "why"), true);
+		rc = 0;
+	}
+	jsonl_report_free(reply);
+	return rc;
+}
+
+/* The daemon does it, where there is one that serves this very file. */
+static void apply(struct run *run, int dir, int fd, const char *name, const char *shown,
+		  const char *path)
+{
+	struct stat st, root;
+	int rc;
+
+	if (!run->served || fstat(fd, &st) < 0 || stat(run->root, &root) < 0 ||
+	    st.st_dev != root.st_dev) {
+		repair_bare(run, dir, fd, name, shown, path);
+		return;
+	}
+	rc = repair_served(run, shown, path);
+	if (rc)
 		tell_failure(run, shown, fstat(fd, &st) < 0 ? NULL : &st, rc, true);
 }
 
@@ -427,7 +354,12 @@ static int open_state(struct run *run, const struct ctl_vault *v,
 		run->state_fd = -1;
 	if (run->state_fd < -1)
 		return run->state_fd;
-	if (run->state_fd < 0 || !run->request->apply)
+	if (run->request->apply) {
+		cleanup_close int fd = ctl_control_connect(v);
+
+		run->served = fd != -ENOENT;
+	}
+	if (run->state_fd < 0 || !run->request->apply || run->served)
 		return 0;
 	return jsonl_quarantine_new(&jsonl_io_system, run->state_fd,
 				    config->quarantine_max, &run->quarantine);
@@ -443,6 +375,7 @@ static int repair_in(struct run *run, struct ctl_vault *v, const char *path)
 		code = ctl_options_apply(&ctl_repair, &run->request->options, v, &config);
 	ctl_options_limits(&config, &run->limits);
 	if (rc == 0 && code == 0) {
+		run->vault = v;
 		run->root = v->root;
 		run->prefix = v->prefix;
 		rc = stat(path, &st) < 0 ? -errno : open_state(run, v, &config);
@@ -474,16 +407,12 @@ static int repair_path(const struct request *request, struct repair_report *repo
 	struct ctl_vault v = {0};
 	int rc = ctl_place_find(path, &place), code = 0;
 
-	if (rc == 0 && place.inside) {
-		ctl_place_refuse("repair", path, &place);
-		code = CTL_FAILURE;
-	}
 	run.mounted = place.anywhere;
-	if (rc == 0 && code == 0)
+	if (rc == 0)
 		rc = ctl_vault_find(path, &v);
 	if (rc < 0)
 		tell_failure(&run, path, NULL, rc, false);
-	else if (code == 0)
+	else
 		code = repair_in(&run, &v, path);
 	ctl_vault_free(&v);
 	ctl_place_free(&place);
@@ -541,12 +470,13 @@ const struct ctl_command ctl_repair = {
     .name = "repair",
     .run = repair_run,
     .synopsis = "[--apply] [--json] [--all] [--state=DIR] [--OPTION=VALUE...] PATH...",
-    .summary = "take what is no record out of files that are not mounted",
+    .summary = "take what is no record out of files",
     .help =
 	"\n"
-	"PATH is the backing directory of a vault, a directory in it, or a file. "
-	"Without\n"
-	"--apply nothing is changed and what would be done is told.\n"
+	"PATH is a vault, mounted or not, a directory in it, or a file. Without --apply\n"
+	"nothing is changed and what would be done is told. Of a mounted vault the "
+	"daemon\n"
+	"does it.\n"
 	"\n"
 	"  --apply      do it: lines that are no records are set aside, fused records\n"
 	"               ({...}{...}) are split when all of them are valid, NULs "

@@ -9,6 +9,10 @@ _jsonlfsctl_options() {
 	archive) echo "--json --as= --state= --help" ;;
 	check) echo "--json --all --jobs= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	config) echo "--json -o --help" ;;
+	replace) echo "--empty --state= --help" "$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	edit) echo "--state= --help" "$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	delete-record) echo "--line= --state= --help" \
+		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	quarantine) echo "--json --state= --edited= --again --help" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
 	repair) echo "--apply --json --all --state= --quarantine_max= --help" \
@@ -48,8 +52,9 @@ _jsonlfsctl() {
 	done
 	COMPREPLY=()
 	if [[ -z $command ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "append archive check config quarantine reap
-			reload repair rotate status watch writers help --help --version" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "append archive check config delete-record edit
+			quarantine reap reload repair replace rotate status watch writers help
+			--help --version" -- "$word")
 		return
 	fi
 	if [[ $word == --*=* ]]; then

@@ -1,7 +1,7 @@
 # fish completion for jsonlfsctl(1).
 
-set -l commands append archive check config quarantine reap reload repair rotate status watch \
-    writers help
+set -l commands append archive check config delete-record edit quarantine reap reload repair \
+    replace rotate status watch writers help
 set -l first "not __fish_seen_subcommand_from $commands"
 
 complete -c jsonlfsctl -n "$first" -f
@@ -9,6 +9,9 @@ complete -c jsonlfsctl -n "$first" -a append -d 'append records to a file'
 complete -c jsonlfsctl -n "$first" -a archive -d 'files that were removed, replaced or repaired'
 complete -c jsonlfsctl -n "$first" -a check -d 'tell what is damaged'
 complete -c jsonlfsctl -n "$first" -a config -d 'what a configuration file makes of a path'
+complete -c jsonlfsctl -n "$first" -a delete-record -d 'take lines out of a log'
+complete -c jsonlfsctl -n "$first" -a edit -d 'change a log by hand'
+complete -c jsonlfsctl -n "$first" -a replace -d 'give a log new content'
 complete -c jsonlfsctl -n "$first" -a quarantine -d 'what was set aside'
 complete -c jsonlfsctl -n "$first" -a reap -d 'delete rotated generations'
 complete -c jsonlfsctl -n "$first" -a reload -d 'read the configuration file again'
@@ -30,24 +33,26 @@ complete -c jsonlfsctl -n '__jsonlfsctl_in append' -l text-as -x -d 'the lines a
 
 complete -c jsonlfsctl -n '__jsonlfsctl_in archive check config quarantine repair status watch writers' \
     -l json -d 'one document'
-complete -c jsonlfsctl -n '__jsonlfsctl_in archive quarantine repair' -l state -r \
+complete -c jsonlfsctl -n '__jsonlfsctl_in archive delete-record edit quarantine repair replace' -l state -r \
     -d 'state directory'
 complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l all -d 'tell everything'
+complete -c jsonlfsctl -n '__jsonlfsctl_in replace' -l empty -d 'may have no record'
+complete -c jsonlfsctl -n '__jsonlfsctl_in delete-record' -l line -x -d 'line that is to go'
 complete -c jsonlfsctl -n '__jsonlfsctl_in check' -l jobs -x -d 'threads'
 complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l apply -d 'do it'
 complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l quarantine_max -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l match -x -d globs
-complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l exclude -x -d globs
-complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l generations -x -d globs
-complete -c jsonlfsctl -n '__jsonlfsctl_in check reap repair' -l config -r
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l maxdepth -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l maxrecord -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l pipebuf -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l value -x \
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l match -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l exclude -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l generations -x -d globs
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l config -r
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l maxdepth -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l maxrecord -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l pipebuf -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l value -x \
     -a 'any container object'
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l oversize -x \
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l oversize -x \
     -a 'warn reject allow'
-complete -c jsonlfsctl -n '__jsonlfsctl_in check repair' -l blank -x -a 'drop keep'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l blank -x -a 'drop keep'
 
 complete -c jsonlfsctl -n '__jsonlfsctl_in config' -a check
 complete -c jsonlfsctl -n '__jsonlfsctl_in config' -s o -x -d 'options of the mount'

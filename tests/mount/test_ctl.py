@@ -452,8 +452,8 @@ def test_reap_usage(workdir):
 # ---- all ----
 
 
-COMMANDS = ["append", "archive", "check", "config", "quarantine", "reap", "reload", "repair",
-            "rotate", "status", "watch", "writers"]
+COMMANDS = ["append", "archive", "check", "config", "delete-record", "edit", "quarantine", "reap",
+            "reload", "repair", "replace", "rotate", "status", "watch", "writers"]
 
 
 def test_every_command_helps():
@@ -511,7 +511,7 @@ def complete(line, cwd):
 def test_bash_completion_completes(workdir):
     (workdir / "x.jsonl").write_bytes(GOOD)
     assert set(complete("jsonlfsctl ", workdir)) >= set(COMMANDS)
-    assert complete("jsonlfsctl rep", workdir) == ["repair"]
+    assert complete("jsonlfsctl rep", workdir) == ["repair", "replace"]
     assert complete("jsonlfsctl config ", workdir) == ["check"]
     assert complete("jsonlfsctl config check x", workdir) == ["x.jsonl"]
     assert "--apply" in complete("jsonlfsctl repair --", workdir)

@@ -297,19 +297,6 @@ def test_an_ordinary_user_repairs_what_is_his(vault):
     assert (vault / "x.jsonl").stat().st_uid == NOBODY
 
 
-def test_a_mount_is_refused_with_what_to_do(mount):
-    m = mount(self_mount=False)
-    append(m.p("x.jsonl"), GOOD)
-    for flags in ([], ["--apply"]):
-        for path in (m.mnt, m.p("x.jsonl")):
-            q = repair(*flags, path, code=FAILED)
-            assert f"umount {m.mnt}".encode() in q.stderr
-            assert f"backing directory {m.source}".encode() in q.stderr
-    m2 = mount(self_mount=True)
-    q = repair(m2.mnt, code=FAILED)
-    assert f"umount {m2.mnt}".encode() in q.stderr and b"backing" not in q.stderr
-
-
 def test_a_walk_does_not_go_into_a_mount(mount, workdir):
     def prepare(source):
         (source / "x.jsonl").write_bytes(GOOD + b"bad\n" + GOOD)

@@ -216,6 +216,29 @@ static void test_lock(void)
 	end();
 }
 
+/* Half a record behind a line that is none: nothing is touched. */
+static void test_any_end(void)
+{
+	struct jsonl_file_user user = {0};
+	off_t at = -1;
+
+	begin("[1]\noops\n[2", false);
+	CHECK(jsonl_file_freeze(file, &at) == JSONL_UNKNOWN_TAIL && m.files[0].lock == 0);
+	CHECK(append("[3]\n", &user) == JSONL_UNKNOWN_TAIL);
+	CHECK(jsonl_file_freeze_any(file, &at) == JSONL_UNKNOWN_TAIL && at == 11);
+	CHECK(m.files[0].lock > 0);
+	jsonl_file_unfreeze(file);
+	CHECK(holds("[1]\noops\n[2") && m.files[0].lock == 0);
+	end();
+	begin("[1]\n[2]\n", false);
+	CHECK(jsonl_file_freeze_any(file, &at) == 0 && at == 8);
+	jsonl_file_unfreeze(file);
+	m.files[0].lock = -1;
+	CHECK(jsonl_file_freeze_any(file, &at) == -EAGAIN);
+	m.files[0].lock = 0;
+	end();
+}
+
 /* What others add is never overwritten, and is looked at before ours is put behind it. */
 static void test_outside(void)
 {
@@ -698,6 +721,7 @@ int main(void)
 {
 	test_append();
 	test_lock();
+	test_any_end();
 	test_outside();
 	test_outside_between();
 	test_undo();

@@ -1,0 +1,28 @@
+/* New content of a file while it is made: in a file without a name, so that nothing is
+ * left of it whatever happens. One thread. */
+#ifndef FS_CTL_CONTENT_H
+#define FS_CTL_CONTENT_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+#include "frame.h"
+
+/* A descriptor for reading and appending, or -errno. */
+int ctl_content_new(void) jsonl_must_check;
+/* Adds all that can be read from `from`, a file or a pipe. 0 or -errno. */
+int ctl_content_add(int to, int from) jsonl_must_check;
+/* Adds bytes [start, end) of a file. 0 or -errno (-ESTALE: it has less). */
+int ctl_content_add_range(int to, int from, off_t start, off_t end) jsonl_must_check;
+/* Tells on standard error which lines are no records (20 at most), and gives the last
+ * record its newline. 0, JSONL_UNKNOWN_TAIL when there are such lines, -errno. */
+int ctl_content_judge(int fd, const struct jsonl_limits *limits,
+		      uint64_t *records) jsonl_must_check;
+/* Do both hold the same first `len` bytes? 1, 0 or -errno. */
+int ctl_content_equals(int a, int b, off_t len) jsonl_must_check;
+/* Where line `number` (from 1) begins and where it ends, behind its newline. 0, -ENOENT:
+ * there is none, or -errno. */
+int ctl_content_line(int fd, uint64_t number, off_t *start, off_t *end) jsonl_must_check;
+
+#endif
