@@ -88,7 +88,10 @@ class Vault:
 
     def stop(self):
         """An orderly end. The exit status."""
-        subprocess.run(["umount", str(self.mnt)], timeout=20, check=True)
+        p = subprocess.run(["umount", str(self.mnt)], timeout=20, capture_output=True,
+                           check=False)
+        # With what the daemon has to say, should it have ended before.
+        assert p.returncode == 0, (p.stderr, self.daemon.poll(), self.log.read_bytes())
         status = self.daemon.wait(20)
         self.daemon = None
         return status

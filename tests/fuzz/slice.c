@@ -1,7 +1,8 @@
 /* Runs a fuzz target without libFuzzer: a fixed number of inputs of a fixed generator,
  * some of them spliced from earlier ones. For compilers that have no libFuzzer, and as
  * the short slice of every test run. Arguments: how many inputs (default 20,000), the
- * seed; or files to be tried again. */
+ * seed; or files, and directories of files, to be tried again. */
+#include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,27 @@ static int try_file(const char *path)
 	return 0;
 }
 
+static int try_path(const char *path)
+{
+	DIR *dir = opendir(path);
+	char name[4096];
+	struct dirent *e;
+	int rc = 0, n = 0;
+
+	if (!dir)
+		return try_file(path);
+	while ((e = readdir(dir))) {
+		if (e->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, e->d_name);
+		rc |= try_file(name);
+		n++;
+	}
+	closedir(dir);
+	printf("%d inputs of %s\n", n, path);
+	return rc | !n;
+}
+
 int main(int argc, char **argv)
 {
 	static uint8_t kept[KEPT][LONGEST];
@@ -46,7 +68,7 @@ int main(int argc, char **argv)
 		int rc = 0;
 
 		for (int i = 1; i < argc; i++)
-			rc |= try_file(argv[i]);
+			rc |= try_path(argv[i]);
 		return rc;
 	}
 	state = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
