@@ -44,6 +44,7 @@
 #include "log.h"
 #include "stats.h"
 
+struct fs_bypass;
 struct fs_control;
 struct fs_reload;
 struct fs_shared;
@@ -164,6 +165,7 @@ struct fs_mount {
 	struct fs_handle *handles;
 
 	struct fs_seen *seen; /* seen.h */
+	struct fs_bypass *bypass;   /* bypass.c */
 	struct fs_control *control; /* control.h */
 	struct fs_reload *reload;   /* reload.h */
 	struct fs_idle *idle; /* idle.c: governed files that are kept open for a while */

@@ -99,9 +99,12 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	fs_control_start(m);
 	fs_supervise_serving(ours ? ours : "");
 	fs_process_ready(report);
+	if (!fs_supervise_again())
+		fs_bypass_start(m, ours ? ours : "");
 	r = main_loop(m, o->single);
 	signal = fs_process_signals_end();
 	fs_reload_stop(m);
+	fs_bypass_stop(m);
 	fs_control_stop(m);
 	fs_process_drain(m, ours ? ours : "");
 	/* After umount -l the path may carry the mount of somebody else; of a connection
@@ -129,8 +132,6 @@ static int main_mount(struct fs_mount *m, const struct fs_options *o, int *repor
 	if (!r)
 		r = fs_process_signals(m);
 	if (!r && fs_mount_init(m, fs_supervise_source(m)) == 0) {
-		if (!fs_supervise_again())
-			fs_mount_warn_bypass(m);
 		r = main_serve(m, o, report, lock);
 	} else if (!r) {
 		r = FS_EXIT_MOUNT;

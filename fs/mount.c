@@ -4,10 +4,7 @@
 #include "start.h"
 #include "transaction.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -118,83 +115,4 @@ void fs_mount_deinit(struct fs_mount *m)
 		close(m->state_fd);
 	if (m->root_fd > 0)
 		close(m->root_fd);
-}
-
-/* Is this descriptor of process `pid` open for writing? */
-static bool opened_for_writing(const char *pid, const char *fd)
-{
-	char path[64], line[128];
-	int flags = 0;
-	FILE *info;
-
-	snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
-	info = fopen(path, "re");
-	if (!info)
-		return false;
-	while (fgets(line, sizeof(line), info)) {
-		if (sscanf(line, "flags: %o", &flags) == 1)
-			break;
-	}
-	fclose(info);
-	return (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
-}
-
-static void warn_of_descriptor(struct fs_mount *m, const char *pid, int fds,
-			       const char *fd)
-{
-	char target[PATH_MAX], buf[PATH_MAX];
-	const char *path, *program = buf;
-	size_t root = strcmp(m->source, "/") == 0 ? 0 : strlen(m->source);
-	ssize_t n = readlinkat(fds, fd, target, sizeof(target) - 1);
-	struct statx sx;
-	pid_t id = (pid_t)strtol(pid, NULL, 10);
-
-	if (n < 0)
-		return;
-	target[n] = '\0';
-	/* The path first: it costs no question to a file system that may hang. */
-	if (strncmp(target, m->source, root) != 0 || target[root] != '/')
-		return;
-	path = target + root + 1;
-	if (jsonl_policy_classify(m->policy, path) != JSONL_CLASS_GOVERNED)
-		return;
-	if (statx(fds, fd, AT_STATX_DONT_SYNC, STATX_TYPE, &sx) ||
-	    !S_ISREG(sx.stx_mode) || !opened_for_writing(pid, fd))
-		return;
-	fs_program_name(id, buf, sizeof(buf));
-	FS_LOG(LOG_WARNING, (uid_t)-1, "bypass", FS_STR("path", path), FS_INT("pid", id),
-	       FS_STR("program", program),
-	       FS_STR("reason", "opened before the mount: its writes are not checked"));
-}
-
-static void warn_of_process(struct fs_mount *m, const char *pid)
-{
-	char path[64];
-	struct dirent *e;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
-	dir = opendir(path);
-	if (!dir)
-		return;		     /* gone, or another user's */
-	while ((e = readdir(dir))) { /* NOLINT(concurrency-mt-unsafe): our own stream */
-		if (isdigit((unsigned char)e->d_name[0]))
-			warn_of_descriptor(m, pid, dirfd(dir), e->d_name);
-	}
-	closedir(dir);
-}
-
-void fs_mount_warn_bypass(struct fs_mount *m)
-{
-	struct dirent *e;
-	DIR *proc = opendir("/proc");
-
-	if (!proc)
-		return;
-	while ((e = readdir(proc))) { /* NOLINT(concurrency-mt-unsafe): our own stream */
-		if (isdigit((unsigned char)e->d_name[0]) &&
-		    strtol(e->d_name, NULL, 10) != getpid())
-			warn_of_process(m, e->d_name);
-	}
-	closedir(proc);
 }

@@ -96,10 +96,12 @@ int fs_remount(struct fs_mount *m, const struct fs_options *o);
 /* Unmounts m->se, however it was mounted. `severed`: somebody else has. No exit code. */
 void fs_remount_end(struct fs_mount *m, bool severed);
 
-/* ---- mount.c ---- */
-/* Logs the programs that hold governed files open for writing: their descriptors go round
- * the mount. Called before the mount, when every descriptor below the source does. */
-void fs_mount_warn_bypass(struct fs_mount *m);
+/* ---- bypass.c ---- */
+/* Has the programs logged that hold governed files open for writing since before the mount:
+ * their descriptors go round it. A thread does it, for which nothing waits. `device`: what
+ * fs_mountpoint_device said after the mount. */
+void fs_bypass_start(struct fs_mount *m, const char *device);
+void fs_bypass_stop(struct fs_mount *m);
 
 /* ---- process.c ---- */
 /* Closes what was inherited, and opens /dev/null in place of standard descriptors that
