@@ -5,6 +5,12 @@
 
 #include <fcntl.h>
 
+/* Requests that nobody waits for, RELEASE above all. The kernel's own limit of 12 lets no
+ * more of them into the queue, so that with more programs than that at work closed
+ * handles pile up, each with its descriptor. Without it the queue is first come, first
+ * served. */
+#define FS_BACKGROUND 65535
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs_mount *m = userdata;
@@ -15,6 +21,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	if (m->config.xattr)
 		conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
 	conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
+	conn->max_background = FS_BACKGROUND;
+	conn->congestion_threshold = FS_BACKGROUND;
 	fs_plain_negotiate(m, conn);
 }
 

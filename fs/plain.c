@@ -340,6 +340,25 @@ static void plain_clear_flags(int fd, int flags)
 		fcntl(fd, F_SETFL, flags & ~(O_DIRECT | O_APPEND));
 }
 
+/* Does closing this file tell nothing? On network file systems it may tell of failed
+ * writes, and make what was written visible to others. */
+static bool closes_silently(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	switch (fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
 {
 	cleanup_close int own = fd;
@@ -362,8 +381,9 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 	if (r)
 		return r;
 	plain_clear_flags(fd, fi->flags);
-	/* Closing writers wait for FLUSH; else their RELEASEs would pile up. */
-	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
+	/* What was written through us may still be in pages of a mapping. */
+	fi->noflush =
+	    (fi->flags & O_ACCMODE) == O_RDONLY || (p->through && closes_silently(fd));
 	fs_handle_link(p->m, &p->base, i);
 	fi->fh = (uintptr_t)&p->base;
 	steal_fd(&own);

@@ -5,7 +5,7 @@
  *   load append DIR [-w WRITERS] [-f FILES] [-n HANDLES] [-s BYTES] [-m STEPS]
  *   load read|random FILE [-b BLOCK]
  *   load write FILE [-b BLOCK] [-s FILESIZE]
- *   load stat|create DIR [-f FILES]
+ *   load stat|open|listxattr|create DIR [-f FILES]
  * and for each -t SECONDS.
  *
  * STEPS are letters: o open, l flock, w write a record, f fsync, u unlock, c close.
@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -221,15 +222,39 @@ static void names_begin(struct load *l)
 	l->batch = 16;
 }
 
+static const char *name_of_step(struct load *l, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s/f%d", l->path, (int)(l->count % (uint64_t)l->files));
+	return buf;
+}
+
 static size_t stat_step(struct load *l)
 {
 	char name[4096];
 	struct stat st;
 
-	snprintf(name, sizeof(name), "%s/f%d", l->path,
-		 (int)(l->count % (uint64_t)l->files));
-	if (stat(name, &st))
+	if (stat(name_of_step(l, name, sizeof(name)), &st))
 		die("stat", name);
+	return 0;
+}
+
+static size_t open_step(struct load *l)
+{
+	char name[4096];
+	int fd = open(name_of_step(l, name, sizeof(name)), O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || close(fd))
+		die("open", name);
+	return 0;
+}
+
+/* As ls -l: does it have any? */
+static size_t listxattr_step(struct load *l)
+{
+	char name[4096], list[256];
+
+	if (listxattr(name_of_step(l, name, sizeof(name)), list, sizeof(list)) < 0)
+		die("listxattr", name);
 	return 0;
 }
 
@@ -253,7 +278,8 @@ static const struct mode {
 } modes[] = {
     {"append", append_begin, append_step}, {"read", file_begin, read_step},
     {"random", file_begin, random_step},   {"write", file_begin, write_step},
-    {"stat", names_begin, stat_step},	   {"create", names_begin, create_step},
+    {"stat", names_begin, stat_step},	   {"open", names_begin, open_step},
+    {"create", names_begin, create_step},  {"listxattr", names_begin, listxattr_step},
 };
 
 /* ---- running ---- */

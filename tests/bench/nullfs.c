@@ -1,34 +1,48 @@
 /* A mount that does nothing: every name is an empty file that takes every write, answers
  * every flush, and stores nothing. What a request costs here is the round trip itself,
- * the lower bound of what any file system of this kind can reach.
+ * the lower bound of what any file system of this kind can reach. The names "stat" and
+ * "new" are directories; what is asked for in the latter does not exist until it is made.
  *
  *   nullfs MOUNTPOINT        serves in the foreground until it is unmounted */
 #define FUSE_USE_VERSION 314
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+enum { A_FILE = 2, FULL_DIR, EMPTY_DIR };
+
 static struct stat null_stat(fuse_ino_t ino)
 {
 	struct stat st = {.st_ino = ino, .st_nlink = 1};
 
-	st.st_mode = ino == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
+	st.st_mode = ino == A_FILE ? S_IFREG | 0644 : S_IFDIR | 0755;
 	return st;
 }
 
-static struct fuse_entry_param null_entry(void)
+static struct fuse_entry_param null_entry(fuse_ino_t ino)
 {
 	return (struct fuse_entry_param){
-	    .ino = 2, .attr = null_stat(2), .attr_timeout = 1, .entry_timeout = 1};
+	    .ino = ino, .attr = null_stat(ino), .attr_timeout = 1, .entry_timeout = 1};
 }
 
 static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fuse_entry_param e = null_entry();
+	fuse_ino_t ino = A_FILE;
+	struct fuse_entry_param e;
 
+	if (parent == EMPTY_DIR) {
+		fuse_reply_err(req, ENOENT);
+		return;
+	}
+	if (parent == FUSE_ROOT_ID && strcmp(name, "stat") == 0)
+		ino = FULL_DIR;
+	else if (parent == FUSE_ROOT_ID && strcmp(name, "new") == 0)
+		ino = EMPTY_DIR;
+	e = null_entry(ino);
 	fuse_reply_entry(req, &e);
 }
 
@@ -42,7 +56,35 @@ static void null_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 static void null_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	fi->direct_io = 1;
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
 	fuse_reply_open(req, fi);
+}
+
+static void null_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+			struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e = null_entry(A_FILE);
+
+	fi->direct_io = 1;
+	fuse_reply_create(req, &e, fi);
+}
+
+static void null_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	fuse_reply_err(req, 0);
+}
+
+static void null_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	fuse_reply_err(req, ENODATA);
+}
+
+static void null_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	if (size)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_xattr(req, 0);
 }
 
 static void null_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
@@ -72,6 +114,10 @@ static const struct fuse_lowlevel_ops null_ops = {
     .write = null_write,
     .flush = null_ok,
     .release = null_ok,
+    .create = null_create,
+    .unlink = null_unlink,
+    .getxattr = null_getxattr,
+    .listxattr = null_listxattr,
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 """Plain files, which the mount should not be felt on: side by side with the native file
 system and with bindfs, the usual pass-through; and which requests each row costs."""
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -14,6 +15,7 @@ from rig import median, noise, progress, table, verdict
 
 TITLE = "Plain files"
 REQUESTS = "Plain files: requests"
+ROUND_TRIPS = "Plain files: one operation on one file"
 MIB = 1 << 20
 
 
@@ -182,6 +184,35 @@ def measure(bench, source, rows):
           ["", "native", "mount", "bindfs", "mount", "aim", "bindfs", "noise", ""], cells)
 
 
+# ---- what a round trip takes ----
+
+
+def round_trips(bench, source):
+    """One operation on one file, beside a mount that answers at once: the part of it that
+    no file system of this kind can save."""
+    steps = [("stat", "stat", "stat"), ("open, close", "open", "stat"),
+             ("listxattr", "listxattr", "stat"),
+             ("create, write, close, unlink", "create", "new")]
+    cells = []
+    with bench.jsonlfs(source, bench.directory("mnt"), *bench.options.arguments) as mount, \
+            bench.nullfs(bench.directory("null")) as null, \
+            contextlib.ExitStack() as stack:
+        roots = {"native": source, "mount": mount.path, "empty": null.path}
+        if bench.have_bindfs:
+            peer = stack.enter_context(bench.bindfs(source, bench.directory("bindfs")))
+            roots["bindfs"] = peer.path
+        for name, mode, path in steps:
+            row = Row(name, None, True, load=(mode, path, "-f", 100))
+            times = bench.rounds({k: lambda root=root: row.once(bench, root)[0] * 1e6
+                                  for k, root in roots.items()})
+            bench.add(ROUND_TRIPS, name, unit="us", times=times)
+            cells.append([name, *(f"{median(times[k]):.2f}" if k in times else "-"
+                                  for k in ("native", "mount", "empty", "bindfs")),
+                          noise(times["empty"])])
+    table(f"{ROUND_TRIPS} (microseconds)",
+          ["", "native", "mount", "empty mount", "bindfs", "noise"], cells)
+
+
 # ---- requests ----
 
 
@@ -229,4 +260,6 @@ def run(bench):
     progress("making files\n")
     prepare(source, bench.options.quick)
     measure(bench, source, rows)
+    if not bench.options.rows:
+        round_trips(bench, source)
     count(bench, source, rows)

@@ -25,6 +25,7 @@ from util import (
     outcome,
     processes,
     records,
+    running,
     run,
     sanitized,
     wait_for,
@@ -481,3 +482,30 @@ def test_a_clock_that_jumps(base, mount):
     with contextlib.suppress(OSError):
         os.close(fd)
     assert len(records(m.source / "a.jsonl")) == 21
+
+
+# ---- handles that are closed ----
+
+
+CLOSING = """
+import os, sys, time
+path, flags, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + 2
+while time.monotonic() < end:
+    os.close(os.open(path, flags))
+"""
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+def test_closed_handles_do_not_pile_up(mount, flags):
+    """Nobody waits for RELEASE, and more programs than the daemon has workers open and close
+    as fast as they can: each handle is a descriptor of the daemon."""
+    m = mount()
+    resource.prlimit(m.proc.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    m.p("f").write_text("x")
+    with contextlib.ExitStack() as stack:
+        programs = [
+            stack.enter_context(running(PYTHON, "-c", CLOSING, m.p("f"), flags))
+            for _ in range(64)
+        ]
+        for p in programs:
+            assert p.wait(50) == 0, p.stderr.read()

@@ -818,6 +818,7 @@ def test_passthrough_is_on_where_it_can_be(workdir):
     seen, log = util.requests_of(workdir, IO_SCRIPT)
     if libfuse_version() >= (3, 17) and kernel_version() >= (6, 9):
         assert "READ" not in seen and "WRITE" not in seen, seen
+        assert "FLUSH" not in seen  # nothing to tell
         assert 'passthrough state="on"' in log
     else:
         assert "READ" in seen and "WRITE" in seen
@@ -826,7 +827,7 @@ def test_passthrough_is_on_where_it_can_be(workdir):
 
 def test_passthrough_can_be_switched_off(workdir):
     seen, log = util.requests_of(workdir, IO_SCRIPT, "-o", "nopassthrough")
-    assert "WRITE" in seen
+    assert "WRITE" in seen and "FLUSH" in seen
     assert 'passthrough state="off" reason="switched off by nopassthrough"' in log
 
 
