@@ -877,27 +877,6 @@ def test_the_lines_of_the_fstab_example_are_accepted(v, workdir):
         v.umount()
 
 
-# Sandboxes that need a mount namespace of their own cannot be had: the mount would be seen
-# in there only. What is left is this exposure, in tenths.
-EXPOSURE = 42
-
-
-def test_the_systemd_unit(installed, workdir):
-    unit = installed.root / "usr/local/lib/systemd/system/jsonlfs@.service"
-    copy = workdir / "jsonlfs@srv-vault.service"
-    text = unit.read_text()
-    assert "ExecStart=/usr/local/bin/jsonlfs -o ${JSONLFS_OPTIONS} %f %f" in text
-    assert "ExecReload=/usr/local/bin/jsonlfsctl reload %f" in text
-    copy.write_text(re.sub("/usr/local/bin/jsonlfs(ctl)?", "/bin/true", text))
-    p = run("systemd-analyze", "verify", "--man=no", copy)
-    assert (p.returncode, p.stderr) == (0, b"")
-    p = run(
-        "systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}",
-        "--no-pager", copy,
-    )
-    assert p.returncode == 0, p.stdout.decode()[-300:]
-
-
 def test_an_ordinary_users_mount_and_whole_files(v, fuse_for_all):
     """Without root: no file handles, no change of owner; rewrites work all the same."""
     os.chown(v.path, NOBODY, NOBODY)

@@ -11,14 +11,16 @@ HOLDS = {
     "jsonlfs": {
         "/etc/jsonlfs", "/usr/bin/jsonlfs", "/usr/bin/jsonlfsctl", "/usr/sbin/mount.jsonlfs",
         "/usr/lib/systemd/system/jsonlfs@.service",
+        "/usr/lib/systemd/system/jsonlfs-check@.service",
+        "/usr/lib/systemd/system/jsonlfs-check@.timer",
         "/usr/share/bash-completion/completions/jsonlfsctl",
         "/usr/share/fish/vendor_completions.d/jsonlfsctl.fish",
         "/usr/share/zsh/vendor-completions/_jsonlfsctl",
         "/usr/share/man/man1/jsonlfsctl.1.gz", "/usr/share/man/man8/jsonlfs.8.gz",
         "/usr/share/man/man8/mount.jsonlfs.8.gz", "/usr/share/doc/jsonlfs/README.md",
         "/usr/share/doc/jsonlfs/docs/TROUBLESHOOTING.md",
-        "/usr/share/doc/jsonlfs/examples/fstab.example",
-        "/usr/share/doc/jsonlfs/examples/jsonlfs.json.example",
+        *(f"/usr/share/doc/jsonlfs/examples/{x}.example"
+          for x in ("cron", "fstab", "jsonlfs.json", "logrotate")),
     },
     "libjsonl0": {"/usr/lib/ARCH/libjsonl.so.0"},
     "libjsonl-dev": {
@@ -64,7 +66,7 @@ def test_the_packages(packages, workdir):
     try:
         what_they_hold(system)
         a_mount_from_fstab(system, workdir)
-        the_unit(system)
+        the_units(system)
         a_program_with_the_library(system, workdir)
         system.run("umount", "/usr")
         taken_away(system)
@@ -101,10 +103,10 @@ def a_mount_from_fstab(system, workdir):
     assert records(vault / "a.jsonl") == [{"n": 1}]
 
 
-def the_unit(system):
-    p = system.run("systemd-analyze", "verify",
-                   "/usr/lib/systemd/system/jsonlfs@.service", timeout=60)
-    assert (p.returncode, p.stderr) == (0, b"")
+def the_units(system):
+    units = sorted(u for u in HOLDS["jsonlfs"] if "/systemd/" in u)
+    p = system.run("systemd-analyze", "verify", *units, timeout=60)
+    assert (len(units), p.returncode, p.stderr) == (3, 0, b"")
 
 
 def a_program_with_the_library(system, workdir):

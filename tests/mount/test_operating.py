@@ -1,0 +1,164 @@
+"""What is installed to live with a mount: units, the nightly check, examples of cron and
+logrotate. The texts are run as they are, with the vault of the test in place of theirs."""
+
+import gzip
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from util import BUILD, REPO, append, binary, records, run, wait_for
+
+SCRIPTS = REPO / "mount-scripts"
+UNITS = ("jsonlfs@.service", "jsonlfs-check@.service", "jsonlfs-check@.timer")
+REPORT = "06-Audits/jsonl-check.json"
+
+
+def unit_text(name):
+    place = BUILD / "mount-scripts" / name
+    return (place if place.exists() else SCRIPTS / name).read_text()
+
+
+@pytest.fixture
+def units(workdir):
+    """All of them, of the vault /srv/vault, with a program in place of ours."""
+    for name in UNITS:
+        text = re.sub(r"/usr/local/bin/jsonlfs(ctl)?\b", "/bin/true", unit_text(name))
+        (workdir / name.replace("@", "@srv-vault")).write_text(text)
+    return sorted(workdir.glob("*srv-vault*"))
+
+
+def test_the_units_are_units(units):
+    p = run("systemd-analyze", "verify", "--man=no", *units)
+    assert (len(units), p.returncode, p.stderr) == (3, 0, b"")
+
+
+# In tenths. docs/OPERATING.md tells of each further option what it breaks.
+@pytest.mark.parametrize("name, exposure", [("jsonlfs@", 41), ("jsonlfs-check@", 20)])
+def test_how_exposed_a_unit_is(units, name, exposure):
+    (unit,) = [u for u in units if u.name.startswith(name) and u.suffix == ".service"]
+    p = run(
+        "systemd-analyze", "security", "--offline=true", f"--threshold={exposure}",
+        "--no-pager", unit,
+    )
+    assert p.returncode == 0, p.stdout.decode()[-300:]
+
+
+def test_what_the_unit_leaves_out_has_a_reason(units):
+    told = (REPO / "docs/OPERATING.md").read_text()
+    p = run("systemd-analyze", "security", "--offline=true", "--no-pager", units[-1])
+    assert units[-1].name == "jsonlfs@srv-vault.service"
+    missing = re.findall(r"^✗ ([A-Za-z]+=)(?:~(\S+))?", p.stdout.decode(), re.M)
+    assert len(missing) > 15
+    for option, part in missing:
+        # To the first "|", which would end a cell of the table.
+        name = f"{option}~{part}".split("|")[0] if part else option
+        assert f"`{name}`" in told, f"docs/OPERATING.md does not say why there is no {name}"
+
+
+# ---- the nightly check ----
+
+
+def the_service():
+    """The command of the unit, as systemd would give it to /bin/sh."""
+    line = re.search(r"^ExecStart=/bin/sh -c '(.*)' %f$", unit_text("jsonlfs-check@.service"),
+                     re.M)[1]
+    program = "/usr/local/bin/jsonlfsctl"
+    assert program in line
+    script = line.replace("$$", "$").replace("%%", "%").replace(program, binary("jsonlfsctl"))
+    return lambda vault: run("/bin/sh", "-c", script, vault, cwd=vault,
+                             env={"JSONLFS_REPORT": REPORT})
+
+
+def the_cron_line():
+    text = (SCRIPTS / "cron.example").read_text()
+    (command,) = re.findall(r"^[\d*]+ [\d*]+ \* \* \*  root  (.*)$", text, re.M)
+    assert "%" not in command, "cron makes a newline of it"
+    place = os.path.dirname(binary("jsonlfsctl"))
+    return lambda vault: run("/bin/sh", "-c", command.replace("/srv/vault", str(vault)),
+                             env={"PATH": f"{place}:/usr/bin:/bin"})
+
+
+@pytest.mark.damaged
+@pytest.mark.parametrize("job", [the_service, the_cron_line])
+def test_the_nightly_check(mount, job):
+    m = mount(self_mount=True)
+    nightly = job()
+    append(m.p("a.jsonl"), b'{"n":1}\n')
+    p = nightly(m.mnt)
+    assert (p.stdout, p.stderr) == (b"", b""), p
+    report = json.loads(open(m.p(REPORT), "rb").read())
+    assert report["compliant"] is True and report["records"] == 1
+    assert os.listdir(m.p("06-Audits")) == ["jsonl-check.json"]
+    with open(m.b("a.jsonl"), "ab") as f:
+        f.write(b'{"n":2}{"n":3}\n')
+    p = nightly(m.mnt)
+    assert p.returncode == 4 or b"exit status 4" in p.stdout
+    report = json.loads(open(m.p(REPORT), "rb").read())
+    assert report["clean"] is False and report["damage"]["fused-records"] == 1
+
+
+def test_a_check_that_cannot_run_leaves_the_last_report(mount, workdir):
+    m = mount()
+    os.mkdir(m.p("06-Audits"))
+    with open(m.p(REPORT), "w", encoding="ascii") as f:
+        f.write("{}")
+    line = unit_text("jsonlfs-check@.service")
+    script = re.search(r"/bin/sh -c '(.*)' %f$", line, re.M)[1].replace("$$", "$")
+    p = run("/bin/sh", "-c", script.replace("/usr/local/bin/jsonlfsctl", "/no/such"), m.mnt,
+            cwd=m.mnt, env={"JSONLFS_REPORT": REPORT})
+    assert p.returncode == 127
+    assert open(m.p(REPORT), encoding="ascii").read() == "{}"
+
+
+# ---- logrotate ----
+
+
+def generations(m, name):
+    """The records of a log and of what it was rotated to, oldest first."""
+    found = []
+    numbered = sorted((n for n in os.listdir(m.mnt) if n.startswith(f"{name}.")),
+                      key=lambda n: -int(re.search(r"\d+", n[len(name):])[0]))
+    for n in [*numbered, name]:
+        data = open(m.p(n), "rb").read()
+        data = gzip.decompress(data) if n.endswith(".gz") else data
+        found += [json.loads(line) for line in data.splitlines()]
+    return found
+
+
+@pytest.mark.limit(120)
+def test_the_logrotate_example_loses_nothing(m, workdir):
+    conf = workdir / "logrotate.conf"
+    example = (SCRIPTS / "logrotate.example").read_text()
+    conf.write_text(example.replace("/srv/vault", str(m.mnt)))
+    conf.chmod(0o644)
+    stop = workdir / "stop"
+    script = ('n=0; while [ ! -e "$2" ]; do n=$((n + 1)); '
+              'echo "{\\"writer\\":$1,\\"n\\":$n}" >> x.jsonl; done; echo $n')
+    writers = {w: subprocess.Popen(["bash", "-c", script, "bash", str(w), stop], cwd=m.mnt,
+                                   stdout=subprocess.PIPE) for w in (1, 2)}
+
+    def all_have_written():
+        # Each of them has closed the file of before, then.
+        return {1, 2} <= {r["writer"] for r in records(m.p("x.jsonl"))}
+
+    try:
+        wait_for(all_have_written, "a record of each", 30)
+        # And one that never opens its log again.
+        held = open(m.p("x.jsonl"), "ab", buffering=0)
+        for n in range(4):
+            run("logrotate", "-f", "-s", workdir / "rotate.state", conf, check=0)
+            if n == 0:
+                held.write(b'{"writer":3}\n')
+                held.close()
+            wait_for(all_have_written, "a record of each in the new file", 30)
+    finally:
+        stop.touch()
+        totals = {w: int(p.communicate(timeout=60)[0]) for w, p in writers.items()}
+    assert sorted(n for n in os.listdir(m.mnt) if n.endswith(".gz")) == [
+        "x.jsonl.2.gz", "x.jsonl.3.gz", "x.jsonl.4.gz"]
+    seen = generations(m, "x.jsonl")
+    for writer, total in totals.items():
+        assert [r["n"] for r in seen if r["writer"] == writer] == list(range(1, total + 1))
+    assert {"writer": 3} in seen
