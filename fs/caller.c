@@ -5,10 +5,14 @@
 #include "fs.h"
 
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
+
+#define CALLER_NOBODY 65534
 
 static _Thread_local struct {
 	bool ready;
@@ -58,6 +62,38 @@ static int switch_ids(struct fs_caller *saved, uid_t uid, gid_t gid)
 	return -EPERM;
 }
 
+/* Takes on ids and nothing else. */
+static int lend_ids(struct fs_caller *saved, uid_t uid, gid_t gid)
+{
+	int r = switch_ids(saved, uid, gid);
+
+	if (!r && uid != saved->uid) {
+		r = keep_capabilities();
+		if (r)
+			fs_caller_restore(saved);
+	}
+	return r;
+}
+
+int fs_caller_pay(const struct fs_mount *m, const struct fs_ids *who,
+		  struct fs_caller *saved)
+{
+	int r;
+
+	*saved = (struct fs_caller){0};
+	if (m->uid != 0 || who->uid == 0)
+		return 0;
+	r = thread_prepare();
+	return r ? r : lend_ids(saved, who->uid, who->gid);
+}
+
+struct fs_ids fs_caller_ids(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct fs_ids){ctx->uid, ctx->gid};
+}
+
 int fs_caller_become(fuse_req_t req, struct fs_caller *saved)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -70,13 +106,7 @@ int fs_caller_become(fuse_req_t req, struct fs_caller *saved)
 	saved->masked = true;
 	if (fs_mount_of(req)->uid != 0)
 		return 0;
-	r = switch_ids(saved, ctx->uid, ctx->gid);
-	if (!r && ctx->uid != saved->uid) {
-		r = keep_capabilities();
-		if (r)
-			fs_caller_restore(saved);
-	}
-	return r;
+	return lend_ids(saved, ctx->uid, ctx->gid);
 }
 
 /* A setgid bit without group execution stays when its members write. They may be members
@@ -102,15 +132,32 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved)
 	return switch_ids(saved, ctx->uid, content_gid(req, fd));
 }
 
+bool fs_caller_reserve(int fd, bool *near)
+{
+	struct statfs st;
+
+	*near = false;
+	if (fstatfs(fd, &st) ||
+	    (st.f_type != EXT4_SUPER_MAGIC && st.f_type != F2FS_SUPER_MAGIC) ||
+	    st.f_bfree <= st.f_bavail)
+		return false;
+	*near = st.f_bavail < st.f_bfree - st.f_bavail;
+	return true;
+}
+
 int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct weak[2];
+	bool near;
 	int r;
 
+	/* By its ids alone would root, or whom else the blocks are kept for, be known. */
+	*saved = (struct fs_caller){0};
+	if (fs_mount_of(req)->uid == 0 && fs_caller_reserve(fd, &near))
+		return switch_ids(saved, CALLER_NOBODY, CALLER_NOBODY);
 	if (fs_mount_of(req)->uid == 0 && fuse_req_ctx(req)->uid != 0)
 		return fs_caller_content(req, fd, saved);
-	*saved = (struct fs_caller){0};
 	r = thread_prepare();
 	if (r)
 		return r;

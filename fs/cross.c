@@ -376,12 +376,27 @@ static int link_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	return -EPERM;
 }
 
-static int link_backing(struct fs_mount *m, struct fs_inode *i, struct fs_inode *dir,
+static int link_as_caller(fuse_req_t req, const char *from, int dir_fd, const char *name)
+{
+	const struct fs_ids ids = fs_caller_ids(req);
+	struct fs_caller saved;
+	int rc = fs_caller_pay(fs_mount_of(req), &ids, &saved);
+
+	if (rc)
+		return rc;
+	if (linkat(AT_FDCWD, from, dir_fd, name, AT_SYMLINK_FOLLOW) < 0)
+		rc = -errno;
+	fs_caller_restore(&saved);
+	return rc;
+}
+
+static int link_backing(fuse_req_t req, struct fs_inode *i, struct fs_inode *dir,
 			const char *name)
 {
+	struct fs_mount *m = fs_mount_of(req);
 	char from[32];
 	int fd = fs_inode_fd_get(m, i);
-	int dir_fd, rc = 0;
+	int dir_fd, rc;
 
 	if (fd < 0)
 		return fd;
@@ -391,8 +406,7 @@ static int link_backing(struct fs_mount *m, struct fs_inode *i, struct fs_inode 
 		return dir_fd;
 	}
 	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, from, dir_fd, name, AT_SYMLINK_FOLLOW) < 0)
-		rc = -errno;
+	rc = link_as_caller(req, from, dir_fd, name);
 	fs_inode_fd_put(m, dir, dir_fd);
 	fs_inode_fd_put(m, i, fd);
 	return rc;
@@ -414,7 +428,7 @@ void fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char
 	if (!rc)
 		rc = link_allowed(req, m, i, dir, newname);
 	if (!rc)
-		rc = link_backing(m, i, dir, newname);
+		rc = link_backing(req, i, dir, newname);
 	if (!rc)
 		rc = fs_inode_lookup(m, dir, newname, &found, &st);
 	if (rc) {

@@ -35,10 +35,26 @@ struct renaming {
 	const struct jsonl_settings *settings; /* of new_path */
 };
 
+static int rename_as_caller(struct renaming *r)
+{
+	const struct fs_ids ids = fs_caller_ids(r->req);
+	struct fs_caller saved;
+	int rc = fs_caller_pay(r->m, &ids, &saved);
+
+	if (rc)
+		return rc;
+	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
+		rc = -errno;
+	fs_caller_restore(&saved);
+	return rc;
+}
+
 static int rename_names(struct renaming *r)
 {
-	if (renameat2(r->old_fd, r->old_name, r->new_fd, r->new_name, r->flags) < 0)
-		return -errno;
+	int rc = rename_as_caller(r);
+
+	if (rc)
+		return rc;
 	if (r->src) {
 		fs_inode_moved(r->m, r->src, r->new_dir, r->new_name);
 		r->m->log_names++;
@@ -607,6 +623,7 @@ void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 			     .old_name = name,
 			     .new_name = newname,
 			     .flags = flags};
+	struct fs_ids ids;
 	int rc;
 
 	if (fs_cross_is_state(m, r.old_dir, name) ||
@@ -620,7 +637,10 @@ void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		return;
 	}
 	r.new_fd = fs_inode_fd_get(m, r.new_dir);
+	ids = fs_caller_ids(req);
+	fs_payer_set(m, &ids);
 	rc = r.new_fd < 0 ? r.new_fd : rename_run(&r);
+	fs_payer_clear();
 	if (r.new_fd >= 0)
 		fs_inode_fd_put(m, r.new_dir, r.new_fd);
 	fs_inode_fd_put(m, r.old_dir, r.old_fd);

@@ -133,6 +133,7 @@ struct fs_mount {
 	struct jsonl_config config;
 	struct jsonl_policy *policy;
 	const struct jsonl_io *io;
+	struct jsonl_io log_io; /* for logs: see payer.c */
 	struct fuse_session *se;
 	char *source;	  /* absolute path, for messages only */
 	char *mountpoint; /* absolute path */
@@ -241,6 +242,11 @@ void fs_handle_link(struct fs_mount *m, struct fs_handle *h, struct fs_inode *in
 void fs_handle_unlink(struct fs_mount *m, struct fs_handle *h);
 
 /* ---- caller.c: acting as the calling user ---- */
+struct fs_ids {
+	uid_t uid;
+	gid_t gid;
+};
+struct fs_ids fs_caller_ids(fuse_req_t req);
 struct fs_caller {
 	uid_t uid; /* what the thread was before */
 	gid_t gid;
@@ -255,8 +261,17 @@ int fs_caller_become(fuse_req_t req, struct fs_caller *saved) jsonl_must_check;
  * suid and sgid and applies quotas and reserved blocks as for the caller itself. Costs
  * nothing for root's requests. */
 int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
-/* The same, and root's requests lose CAP_FSETID too: for BACKING_OPEN, whose credentials
- * serve every later write by anybody. */
+/* Takes on the ids of `who` and keeps every capability: for what takes up room on the
+ * disk and is allowed already. Some file systems keep blocks back for root, known by its
+ * id. */
+int fs_caller_pay(const struct fs_mount *m, const struct fs_ids *who,
+		  struct fs_caller *saved) jsonl_must_check;
+/* Does the file system of `fd` keep blocks back for some users? Then `near`: others have
+ * less left than that. */
+bool fs_caller_reserve(int fd, bool *near);
+/* For BACKING_OPEN, whose credentials serve every later write by anybody: the caller's
+ * ids, without CAP_FSETID for root's requests, too; nobody's where blocks are kept back.
+ */
 int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_must_check;
 void fs_caller_restore(struct fs_caller *saved);
 /* Is the caller of this request in the group, by its gid or by a supplementary group? */

@@ -93,10 +93,23 @@ static void write_answer(fuse_req_t req, struct governed *g,
 	}
 }
 
+/* jsonl_writer_write at the expense of whoever writes. */
+static int write_paid(struct governed *g, uint64_t owner, struct fuse_ctx *caller,
+		      bool append, off_t off, const char *data, size_t len)
+{
+	const struct fs_ids ids = {caller->uid, caller->gid};
+	int rc;
+
+	fs_payer_set(g->m, &ids);
+	rc = jsonl_writer_write(g->writer, owner, caller, append, off, data, len);
+	fs_payer_clear();
+	return rc;
+}
+
 static int write_step(struct fs_parked *p, bool last)
 {
-	int rc = jsonl_writer_write(p->g->writer, p->owner, &p->caller, p->append, p->off,
-				    p->data, p->len);
+	int rc =
+	    write_paid(p->g, p->owner, &p->caller, p->append, p->off, p->data, p->len);
 
 	if (rc == -EAGAIN && !last)
 		return rc;
@@ -128,8 +141,7 @@ static void write_bytes(fuse_req_t req, struct governed *g, const char *data, si
 
 	if (append)
 		fs_follow_name(req, g);
-	rc = jsonl_writer_write(g->writer, fi->lock_owner, &caller, append, off, data,
-				len);
+	rc = write_paid(g, fi->lock_owner, &caller, append, off, data, len);
 	if (rc == -EPERM && !append && fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
 		/* Into the middle: that is a new content, too. */
 		rewrite_from(req, g, data, len, off, fi);
@@ -253,9 +265,20 @@ static void flush_transaction(fuse_req_t req, struct governed *g, int rc)
 		flush_answer(req, g, failed ? failed : rc);
 }
 
+/* What an owner left unfinished belongs to the one who opened the file. */
+static int flush_paid(struct governed *g, uint64_t owner)
+{
+	int rc;
+
+	fs_payer_set(g->m, &g->opener);
+	rc = jsonl_writer_flush(g->writer, owner);
+	fs_payer_clear();
+	return rc;
+}
+
 static int flush_step(struct fs_parked *p, bool last)
 {
-	int rc = jsonl_writer_flush(p->g->writer, p->owner);
+	int rc = flush_paid(p->g, p->owner);
 
 	if (rc == -EAGAIN && !last)
 		return rc;
@@ -280,7 +303,7 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 		return;
 	}
 	fs_follow_flush_begins(g);
-	rc = jsonl_writer_flush(g->writer, fi->lock_owner);
+	rc = flush_paid(g, fi->lock_owner);
 	if (g->transaction) {
 		flush_transaction(req, g, rc);
 		return;
@@ -291,9 +314,19 @@ static void governed_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file
 		flush_answer(req, g, rc);
 }
 
+static int settle_paid(struct governed *g)
+{
+	int rc;
+
+	fs_payer_set(g->m, &g->opener);
+	rc = jsonl_writer_settle(g->writer);
+	fs_payer_clear();
+	return rc;
+}
+
 static int fsync_step(struct fs_parked *p, bool last)
 {
-	int rc = jsonl_writer_settle(p->g->writer);
+	int rc = settle_paid(p->g);
 
 	if (rc == -EAGAIN && !last)
 		return rc;
@@ -316,7 +349,7 @@ static void governed_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
 		return;
 	}
 	if (g->writer)
-		rc = jsonl_writer_settle(g->writer);
+		rc = settle_paid(g);
 	if (g->transaction && !rc)
 		rc = jsonl_writer_stage_sync(g->writer);
 	if (rc != -EAGAIN || !fs_governed_park(g, req, &proto, NULL, 0))
@@ -347,8 +380,11 @@ static int governed_close(struct governed *g, bool last)
 	bool committed = false;
 	int rc = g->rewrite ? fs_rewrite_release(g, last) : 0;
 
-	if (!rc && g->writer)
+	if (!rc && g->writer) {
+		fs_payer_set(g->m, &g->opener);
 		rc = jsonl_writer_release(g->writer, last, &committed);
+		fs_payer_clear();
+	}
 	if (!rc && g->transaction)
 		rc = fs_transaction_release(g, last);
 	if (rc)
@@ -564,6 +600,7 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		return -ENOMEM;
 	}
 	g->m = m;
+	g->opener = fs_caller_ids(req);
 	g->base.ops = &governed_ops;
 	g->base.flags = fi->flags;
 	rc = fs_account_open(m, fuse_req_ctx(req)->uid, &g->account);

@@ -15,6 +15,7 @@ struct fs_transaction;
 struct governed {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
+	struct fs_ids opener;
 	struct fs_shared *shared;
 	const struct jsonl_settings *settings; /* constant, as they were at open */
 	struct fs_account *account;  /* of whoever opened it */

@@ -1,6 +1,7 @@
 /* What a mount consists of, from opening the source to the last record of the last
  * handle. */
 #include "seen.h"
+#include "shared.h"
 #include "start.h"
 #include "transaction.h"
 
@@ -41,6 +42,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	int r;
 
 	m->io = &jsonl_io_system;
+	fs_payer_io(&m->log_io);
 	m->state_fd = m->archive_fd = m->transactions_fd = -1;
 	clock_gettime(CLOCK_REALTIME, &m->started);
 	pthread_rwlock_init(&m->tree_lock, NULL);

@@ -20,6 +20,9 @@
 struct fs_plain_state {
 	unsigned cached, through; /* handles that are open; never both */
 	int backing;		  /* the kernel's number of the backing file */
+	/* Whose the pages are that come back from mappings: of an ordinary user who has
+	 * it open for writing, if there is one. */
+	struct fs_ids mapper;
 	/* Somebody may have mapped it for writing round our page cache, and such a
 	 * mapping outlives its handle. */
 	bool written_through;
@@ -86,12 +89,25 @@ static bool is_sealed(struct fs_handle *h)
 	return sealed;
 }
 
+/* Pages come back when the kernel likes, with nobody's ids. What a mapping changes clears
+ * no suid, but blocks for its holes are taken. */
+static int pay_for_pages(struct fs_handle *h, struct fs_caller *saved)
+{
+	struct fs_ids mapper;
+
+	pthread_mutex_lock(&h->inode->lock);
+	mapper = h->inode->priv->plain->mapper;
+	pthread_mutex_unlock(&h->inode->lock);
+	return fs_caller_pay(plain_of(h)->m, &mapper, saved);
+}
+
 static void plain_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
 			    off_t off, struct fuse_file_info *fi)
 {
 	struct fs_caller saved;
-	ssize_t n =
-	    is_sealed(h) ? -EPERM : fs_caller_content(req, plain_of(h)->fd, &saved);
+	ssize_t n = is_sealed(h)    ? -EPERM
+		    : fi->writepage ? pay_for_pages(h, &saved)
+				    : fs_caller_content(req, plain_of(h)->fd, &saved);
 
 	if (!n) {
 		n = write_all(plain_of(h)->fd, in, off,
@@ -268,6 +284,16 @@ static bool wants_through(const struct fs_mount *m, const struct fs_inode *i,
 	return writing || s->written_through || st->st_size > PLAIN_SMALL;
 }
 
+/* What the kernel writes, it writes with nobody's ids (fs_caller_backing). Root is served
+ * from here, with its own, when the disk is nearly full. */
+static bool needs_reserve(fuse_req_t req, int fd, bool writing)
+{
+	bool near;
+
+	return writing && fuse_req_ctx(req)->uid == 0 && fs_caller_reserve(fd, &near) &&
+	       near;
+}
+
 /* Decides, counts the handle in and fills fi. */
 static int plain_join(fuse_req_t req, struct fs_inode *i, struct plain *p,
 		      const struct stat *st, struct fuse_file_info *fi)
@@ -285,9 +311,14 @@ static int plain_join(fuse_req_t req, struct fs_inode *i, struct plain *p,
 		r = -ENOMEM;
 		goto out;
 	}
+	if (!s->through && !s->cached)
+		s->mapper = (struct fs_ids){0, 0};
+	if (writing && fuse_req_ctx(req)->uid != 0)
+		s->mapper = fs_caller_ids(req);
 	if (s->through)
 		p->through = true;
-	else if (!s->cached && wants_through(m, i, s, st, writing))
+	else if (!s->cached && wants_through(m, i, s, st, writing) &&
+		 !needs_reserve(req, p->fd, writing))
 		p->through = (s->backing = backing_open(req, p->fd)) > 0;
 	if (p->through) {
 		s->through++;

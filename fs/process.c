@@ -4,6 +4,7 @@
 #include "start.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
@@ -197,6 +198,10 @@ static void drop_capabilities(void)
 void fs_process_privileges(const struct fs_mount *m)
 {
 	if (m->uid == 0) {
+		/* They would count for every caller. */
+		if (setgroups(0, NULL))
+			fprintf(stderr, "jsonlfs: cannot drop groups: %s\n",
+				jsonl_error_text(-errno));
 		drop_capabilities();
 		/* Not for an ordinary user: fusermount3 is setuid, and unmounts for us.
 		 */

@@ -171,7 +171,7 @@ static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared *
 	s->inode = i;
 	s->intent_fd = -1;
 	fd = fs_inode_open(m, i, O_RDONLY);
-	rc = fd < 0 ? fd : jsonl_file_new(m->io, fd, &opt, &shared_events, s, &s->file);
+	rc = fd < 0 ? fd : jsonl_file_new(&m->log_io, fd, &opt, &shared_events, s, &s->file);
 	if (rc) {
 		if (fd >= 0)
 			close(fd);

@@ -33,4 +33,11 @@ struct fs_shared *fs_idle_add(struct fs_mount *m, struct fs_shared *s);
 /* Sees to it that what is in the list will leave it. Called without a lock. */
 void fs_idle_watch(struct fs_mount *m);
 
+/* On behalf of whom this thread appends to logs from here on: the blocks come
+ * out of what `who` may have. Between the two nothing but appends runs as `who`. */
+void fs_payer_set(const struct fs_mount *m, const struct fs_ids *who);
+void fs_payer_clear(void);
+/* Fills in the system's calls, with appends and their reservations made by the payer. */
+void fs_payer_io(struct jsonl_io *io);
+
 #endif

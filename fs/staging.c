@@ -51,14 +51,20 @@ int fs_copy_bytes(struct fs_mount *m, int from, off_t off, off_t len, int to)
 int fs_staged_init(struct fs_mount *m, struct fs_staged *s, const struct fuse_ctx *caller,
 		   int from, off_t keep)
 {
+	const struct fs_ids ids = {caller->uid, caller->gid};
 	int fd = staging_open(m), rc = 0;
+	struct fs_caller saved;
 
 	if (fd < 0)
 		return fd;
 	if (m->uid == 0 && fchown(fd, caller->uid, caller->gid) < 0)
 		rc = -errno;
 	if (!rc && keep)
+		rc = fs_caller_pay(m, &ids, &saved);
+	if (!rc && keep) {
 		rc = fs_copy_bytes(m, from, 0, keep, fd);
+		fs_caller_restore(&saved);
+	}
 	if (rc) {
 		close(fd);
 		return rc;

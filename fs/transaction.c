@@ -91,7 +91,7 @@ int fs_transaction_open(fuse_req_t req, struct governed *g, struct fs_inode *i)
 		 (unsigned long long)g->m->started.tv_sec, g->m->started.tv_nsec,
 		 ++number);
 	if (!rc)
-		rc = jsonl_stage_new(g->m->io, g->m->transactions_fd, name, path,
+		rc = jsonl_stage_new(&g->m->log_io, g->m->transactions_fd, name, path,
 				     stage_made, g, &t->stage);
 	if (rc) {
 		free(t);
@@ -116,6 +116,17 @@ void fs_transaction_close(struct governed *g)
 	free(g->transaction);
 }
 
+/* jsonl_writer_commit at the expense of whoever opened the log. */
+static int commit_paid(struct governed *g, struct jsonl_transaction *c)
+{
+	int rc;
+
+	fs_payer_set(g->m, &g->opener);
+	rc = jsonl_writer_commit(g->writer, c);
+	fs_payer_clear();
+	return rc;
+}
+
 int fs_transaction_commit(struct governed *g)
 {
 	struct jsonl_transaction c = {.io = g->m->io,
@@ -130,12 +141,12 @@ int fs_transaction_commit(struct governed *g)
 		return 0;
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	c.path = path;
-	rc = jsonl_writer_commit(g->writer, &c);
+	rc = commit_paid(g, &c);
 	if (rc == -EBADF) {
 		c.intent_fd = transaction_intent(g->m, g->shared);
 		if (c.intent_fd < 0)
 			return c.intent_fd;
-		rc = jsonl_writer_commit(g->writer, &c);
+		rc = commit_paid(g, &c);
 	}
 	if (!rc) {
 		g->m->stats.transactions++;

@@ -44,18 +44,37 @@ static int xattr_allowed(const struct fs_mount *m, const struct fs_inode *i,
 	return 0;
 }
 
+/* It may take a block. */
+static int set_attribute(fuse_req_t req, const struct fd_path *p, const char *name,
+			 const char *value, size_t size, int flags)
+{
+	const struct fs_ids ids = fs_caller_ids(req);
+	struct fs_caller saved;
+	int r = fs_caller_pay(fs_mount_of(req), &ids, &saved);
+
+	if (r)
+		return r;
+	if (setxattr(p->text, name, value, size, flags))
+		r = -errno;
+	fs_caller_restore(&saved);
+	return r;
+}
+
 /* Storing an ACL drops the setgid bit unless the caller is in the file's group. */
 static int set_acl(fuse_req_t req, const struct fd_path *p, const char *name,
 		   const char *value, size_t size, int flags)
 {
-	struct fs_caller saved = {0};
+	struct fs_caller saved;
 	struct stat st;
-	int r = 0;
+	int r;
 
-	if (fuse_req_ctx(req)->uid != 0 && fstat(p->fd, &st) == 0 &&
-	    st.st_mode & S_ISGID && !fs_caller_in_group(req, st.st_gid))
-		r = fs_caller_content(req, p->fd, &saved);
-	if (!r && setxattr(p->text, name, value, size, flags))
+	if (fuse_req_ctx(req)->uid == 0 || fstat(p->fd, &st) || !(st.st_mode & S_ISGID) ||
+	    fs_caller_in_group(req, st.st_gid))
+		return set_attribute(req, p, name, value, size, flags);
+	r = fs_caller_content(req, p->fd, &saved);
+	if (r)
+		return r;
+	if (setxattr(p->text, name, value, size, flags))
 		r = -errno;
 	fs_caller_restore(&saved);
 	return r;
@@ -74,8 +93,8 @@ void fs_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char
 	if (!r) {
 		if (strcmp(name, ACL_NAME) == 0)
 			r = set_acl(req, &p, name, value, size, flags);
-		else if (setxattr(p.text, name, value, size, flags))
-			r = -errno;
+		else
+			r = set_attribute(req, &p, name, value, size, flags);
 		path_put(m, i, &p);
 	}
 	fuse_reply_err(req, -r);

@@ -166,16 +166,18 @@ def workdir(base):
 
 @pytest.fixture
 def mount(request, workdir):
-    """mount(*options, self_mount=False, prepare=None, env=None) -> util.Mount. prepare is
-    called with the source directory before it is mounted."""
+    """mount(*options, self_mount=False, prepare=None, env=None, source=None) -> util.Mount.
+    prepare is called with the source directory before it is mounted; source: one that is
+    there already."""
     mounts = request.node.stash.setdefault(MOUNTS, [])
 
     everywhere = bool(os.environ.get("JSONLFS_TEST_SELF"))
 
-    def factory(*options, self_mount=everywhere, prepare=None, env=None):
+    def factory(*options, self_mount=everywhere, prepare=None, env=None, source=None):
         number = len(mounts)
-        source = workdir / f"vault{number}"
-        source.mkdir()
+        if not source:
+            source = workdir / f"vault{number}"
+            source.mkdir()
         source.chmod(0o777)
         mnt = source
         if not self_mount:
