@@ -1,0 +1,238 @@
+"""A log or a state file that is written anew, with the daemon killed at every system call
+that it makes for that, and every such call failed. As in test_mount_inject.py: one worker, a
+census first, then a run for each (call, number).
+
+The invariant: the file is what it was or what it was to become, whole; what it was to become
+if the program was told so; with rewrite=archive what it was is in the archive then, byte for
+byte. Records that another program has appended and synced meanwhile are there. In the user's
+directory is nothing else, but for the one temporary file of a daemon that died, whose name says
+what it is. The next daemon takes a record, or another content."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mount_rig import LONG, PYTHON, Strace, vault, wait_for
+
+CLIENT = Path(__file__).resolve().parent / "rewrite_client.py"
+# What changes files, also the answers to the kernel; and what is opened.
+CALLS = (
+    "openat,openat2,pwrite64,writev,ftruncate,fallocate,fdatasync,fsync,flock,unlinkat,"
+    "renameat,renameat2,mkdirat,fchmod,fchown,utimensat,fsetxattr,fremovexattr,dup3"
+)
+# Those that a disk can fail. Of writev those to the new file: others answer the kernel.
+FAILED = (
+    "openat,pwrite64,writev,ftruncate,fallocate,fdatasync,fsync,pread64,unlinkat,renameat,"
+    "renameat2,fchmod,fchown,utimensat,fsetxattr"
+)
+ERRORS = ["EIO", "ENOSPC", "EROFS", "EDQUOT"] if LONG else ["EIO"]
+OLD = b'{"id":1}\n{"id":2}\n'
+MORE, NEW = OLD + b'{"id":3}\n{"id":4}\n', b'{"id":2}\n{"id":5}\n'
+STATE, NEXT = b'{"n": 1}\n', b'{"n": 2, "pad": "' + b"x" * 5000 + b'"}\n'
+BESIDE, LAST = b'{"id":90}\n', b'{"id":91}\n'
+
+
+# Name: file, what is in it, what is to be, how, rule, whether the old goes to the archive.
+CASES = {
+    "extend": ("log.jsonl", OLD, MORE, "written", {"rewrite": "extend"}, False),
+    "archive": ("log.jsonl", OLD, NEW, "written", {"rewrite": "archive"}, True),
+    "archive, fsync": ("log.jsonl", OLD, NEW, "edited", {"rewrite": "archive"}, True),
+    "archive, rename": ("log.jsonl", OLD, NEW, "renamed", {"rewrite": "archive"}, True),
+    "state": ("a.json", STATE, NEXT, "written", {"class": "replace"}, False),
+    "state, fsync": ("a.json", STATE, NEXT, "edited", {"class": "replace"}, False),
+    "state, rename": ("a.json", STATE, NEXT, "renamed", {"class": "replace"}, False),
+    "state, last good": ("a.json", STATE, NEXT, "written",
+                         {"class": "replace", "onbroken": "last-good"}, False),
+}
+
+
+class Run:
+    """One daemon, one rewrite. Of a log also a program beside, which has it open before and
+    appends to it afterwards."""
+
+    def __init__(self, v, case):
+        self.v, self.told = v, set()
+        self.name, self.old, self.new, self.how, rule, self.archived = CASES[case]
+        self.log = self.name == "log.jsonl"
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": self.name, **rule}]}))
+        self.options = f"config={config}"
+        (v.src / self.name).write_bytes(self.old)
+        v.start(self.options)
+        os.stat(v.mnt)  # what the kernel asks first is over
+        wait_for(lambda: self.threads_rest(), "the end of the look for other writers", 60)
+
+    def threads_rest(self):
+        """All but the worker sleep, and have not run for a while."""
+        before = self.switches()
+        time.sleep(0.03)
+        return before is not None and before == self.switches()
+
+    def switches(self):
+        pid, found = self.v.daemon.pid, []
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{task}/status").read_text()
+                if int(task) != pid and "\nState:\tS" not in text:
+                    return None
+                found.append(re.findall(r"ctxt_switches:\t(\d+)", text))
+        return found
+
+    def temporary(self):
+        return self.v.src / f".{self.name}.jsonl-new-0"
+
+    def work(self):
+        """None, or what is wrong. What is not answered within 60 s is by the daemon's death."""
+        argv = [PYTHON, "-IS", CLIENT, self.v.mnt / self.name, self.how, self.new.decode()]
+        p = subprocess.Popen(argv + [BESIDE.decode()] * self.log, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        wrong = None
+        try:
+            out, _ = p.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.v.die()
+            out, _ = p.communicate(timeout=10)
+            wrong = "no answer within 60 s"
+        self.told = set(out.decode().split())
+        return wrong
+
+    def judge(self, died):
+        """What is wrong, or None."""
+        data = (self.v.src / self.name).read_bytes()
+        there = data.removesuffix(BESIDE) if data not in (self.old, self.new) else data
+        if there not in (self.old, self.new):
+            return f"neither the old nor the new: {data[:200]!r}"
+        if "committed" in self.told and there != self.new:
+            return "told that it is the new one, and it is not"
+        if "appended" in self.told and not data.endswith(BESIDE):
+            return "a record of the program beside is gone"
+        archive = [f.read_bytes() for f in (self.v.src / ".jsonlfs/archive").iterdir()]
+        if there == self.new and self.archived and self.old not in archive:
+            return f"the old one is not in the archive: {archive}"
+        if "wrote" in self.told and there == self.old and not died:
+            if self.new not in self.v.saved():
+                return "refused, and not in the quarantine"
+        return self.judge_names(there, died)
+
+    def judge_names(self, there, died):
+        temporary = self.temporary().name[:-1]
+        names = {f.name for f in self.v.src.iterdir()} - {".jsonlfs", self.name}
+        if self.how == "renamed" and "committed" not in self.told:
+            names.discard(f"{self.name}-new")
+        left = {n for n in names if n.startswith(temporary)}
+        if names - left or len(left) > died:
+            return f"left behind: {names}"
+        return None
+
+    def go_on(self):
+        """The next daemon."""
+        path = self.v.mnt / self.name
+        self.v.start(self.options)
+        before = (self.v.src / self.name).read_bytes()
+        try:
+            if self.log:
+                with open(path, "ab") as f:
+                    f.write(LAST)
+            else:
+                path.write_bytes(b"[]")
+        except OSError as e:
+            return f"nothing can be written any more: {e}"
+        status = self.v.stop()
+        after = before + LAST if self.log else b"[]"
+        if status or (self.v.src / self.name).read_bytes() != after:
+            return f"the next daemon ended with {status} and left something else"
+        return None
+
+
+def census(case, calls, tmp_path):
+    """How often each call is made, at most, by one thread: so strace counts."""
+    with vault() as v:
+        run = Run(v, case)
+        trace = Strace(v.daemon.pid, calls, out=tmp_path / "trace")
+        wrong = run.work()
+        trace.end()
+        told = run.told
+        assert not wrong and "committed" in told, (wrong, told)
+        assert v.stop() == 0 and not run.judge(False) and not run.go_on()
+    counts = Counter()
+    for line in (tmp_path / "trace").read_text(errors="replace").splitlines():
+        m = re.match(r"(\d+ +)?(\w+)\(", line)
+        if m:
+            counts[m.group(1), m.group(2)] += 1
+    most = Counter()
+    for (_, call), count in counts.items():
+        most[call] = max(most[call], count)
+    return most
+
+
+def injected(case, call, inject):
+    """(what is wrong or None, whether the daemon died)."""
+    with vault() as v:
+        run = Run(v, case)
+        on = run.temporary() if call == "writev" and "error" in inject else None
+        trace = Strace(v.daemon.pid, call, f"{call}:{inject}", path=on)
+        wrong = run.work()
+        trace.end(harsh=True)
+        # Soon after the last answer, if the call was made at all.
+        try:
+            died = v.daemon.wait(2 if "signal" in inject else 0) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            died = False
+        if not died and not wrong and v.stop():
+            wrong = "the daemon did not end well"
+        v.kill()
+        return wrong or run.judge(died) or run.go_on(), died
+
+
+def failing(case, calls, tmp_path):
+    counts = census(case, calls, tmp_path)
+    if counts.pop("writev", 0):
+        counts["writev"] = 0 if case == "extend" else 1
+    return counts
+
+
+@pytest.mark.parametrize("case", CASES if LONG else ["archive"])
+def test_killed_at_every_call(case, tmp_path):
+    counts, violations, deaths = census(case, CALLS, tmp_path), [], Counter()
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            wrong, died = injected(case, call, f"signal=KILL:when={when}")
+            deaths[call] += died
+            if wrong:
+                violations.append(f"{call} {when}: {wrong}")
+    runs = sum(counts.values())
+    print(f"\n{case}: {dict(counts)}; killed at {deaths.total()} of {runs} calls, "
+          f"{len(violations)} violations")
+    assert not violations, "\n".join(violations)
+    # How often it looks into /proc for the last close, and answers, differs from run to run.
+    for call in ("renameat", "fsync", "pwrite64", "fchmod"):
+        assert deaths[call] == counts[call], f"{call}: {deaths} deaths, {counts} calls"
+
+
+@pytest.mark.parametrize("case", CASES if LONG else ["state"])
+def test_failed_at_every_call(case, tmp_path):
+    counts, violations, runs = failing(case, FAILED, tmp_path), [], 0
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            for error in ERRORS:
+                wrong, _ = injected(case, call, f"error={error}:when={when}")
+                runs += 1
+                if wrong:
+                    violations.append(f"{call} {when} {error}: {wrong}")
+    print(f"\n{case}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
+    assert runs and not violations, "\n".join(violations)
+
+
+@pytest.mark.parametrize("case", ["archive", "state"])
+def test_the_rig_sees_what_is_only_said(case):
+    """A rename that says that it was done, and was not."""
+    wrong, died = injected(case, "renameat", "retval=0:when=1")
+    assert wrong == "told that it is the new one, and it is not" and not died
