@@ -155,9 +155,12 @@ def session(workdir, fuse_for_all):  # noqa: F811
     shutil.rmtree(workdir / "root", ignore_errors=True)
 
 
-def untrue(session, text):
-    """What of a document does not happen as it is shown; None: nothing."""
+def untrue(session, text, prompts="#$"):
+    """What of a document does not happen as it is shown; None: nothing. prompts: of which
+    users the commands are run."""
     for number, prompt, command, expected in steps(text):
+        if prompt not in prompts:
+            continue
         status, shown = session.shells[prompt].run(command)
         good = pattern(expected).fullmatch(shown)
         silent = not any(line.strip(". ") for line in expected)
@@ -173,6 +176,24 @@ def untrue(session, text):
 def test_the_commands_of(session, path):
     problem = untrue(session, path.read_text())
     assert problem is None, f"{path.name}: {problem}"
+
+
+@pytest.mark.limit(170)
+@pytest.mark.parametrize("prompt", ["#", "$"])
+def test_the_readme_is_enough_for_one_who_has_nothing_else(session, prompt):
+    """From damaged logs to a repaired, mounted and watched vault: root needs nothing of what
+    the user does, and the user nothing of root."""
+    text = (REPO / "README.md").read_text()
+    did = [command for _, p, command, _ in steps(text) if p == prompt]
+    for word in ("jsonlfsctl repair --apply", "jsonlfsctl watch", "jsonlfsctl check"):
+        assert any(word in command for command in did), word
+    problem = untrue(session, text, prompt)
+    assert problem is None, problem
+    damaged = "/srv/vault" if prompt == "#" else "/home/ann/vault"
+    kept = session.run("find", damaged, "-name", "audit.jsonl*", "-size", "28c").stdout
+    assert len(kept.splitlines()) == 1, "the original was to be kept"
+    after = session.run("cat", f"{damaged}/audit.jsonl").stdout
+    assert after == b'{"n":1}\n{"n":2}\n{"n":3}\n'
 
 
 def fenced(text):
