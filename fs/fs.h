@@ -50,6 +50,7 @@ struct fs_reload;
 struct fs_shared;
 struct fs_handle;
 struct fs_seen;
+struct fs_visible;	 /* shared.c: the length of a closed governed file */
 struct fs_inode_private; /* inode.c: descriptor cache and file handle */
 
 struct fs_inode {
@@ -84,13 +85,7 @@ struct fs_inode {
 	_Atomic int64_t begun;	  /* plain: when an open emptied it, CLOCK_REALTIME in
 				   * ns; 0: not since it is in the table */
 	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
-	/* governed: the visible length, good while number, size, mtime and ctime are these */
-	struct {
-		bool known;
-		ino_t ino;
-		off_t size, visible;
-		struct timespec mtime, ctime;
-	} seen;
+	struct fs_visible *visible; /* governed: as it was when closed; on the heap */
 };
 
 enum fs_virtual { FS_VIRTUAL_NONE, FS_VIRTUAL_STATUS, FS_VIRTUAL_WRITERS };

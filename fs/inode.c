@@ -98,6 +98,7 @@ static void node_free(struct fs_mount *m, struct fs_inode *i)
 	fs_descriptor_drop(m, i);
 	fs_plain_state_free(i->priv->plain);
 	fs_listing_free(i->priv->listing);
+	free(i->visible);
 	pthread_mutex_destroy(&i->lock);
 	free(i->name);
 	free((struct node *)i);

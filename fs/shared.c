@@ -353,9 +353,31 @@ static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
 	return rc;
 }
 
+/* Good while number, size, mtime and ctime are these. */
+struct fs_visible {
+	ino_t ino;
+	off_t size, visible;
+	struct timespec mtime, ctime;
+};
+
 static bool same_time(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool visible_is_good(const struct fs_visible *v, const struct stat *st)
+{
+	return v && v->ino == st->st_ino && v->size == st->st_size &&
+	       same_time(&v->mtime, &st->st_mtim) && same_time(&v->ctime, &st->st_ctim);
+}
+
+static void visible_note(struct fs_inode *i, const struct stat *st, off_t visible)
+{
+	if (!i->visible)
+		i->visible = malloc(sizeof(*i->visible));
+	if (i->visible)
+		*i->visible = (struct fs_visible){st->st_ino, st->st_size, visible,
+						  st->st_mtim, st->st_ctim};
 }
 
 void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
@@ -366,18 +388,10 @@ void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *s
 	if (i->shared) {
 		if (jsonl_file_visible(fs_shared_file(i->shared), &visible))
 			visible = st->st_size;
-	} else if (i->seen.known && i->seen.ino == st->st_ino &&
-		   i->seen.size == st->st_size &&
-		   same_time(&i->seen.mtime, &st->st_mtim) &&
-		   same_time(&i->seen.ctime, &st->st_ctim)) {
-		visible = i->seen.visible;
+	} else if (visible_is_good(i->visible, st)) {
+		visible = i->visible->visible;
 	} else if (!visible_of_closed(m, i, st, &visible)) {
-		i->seen.known = true;
-		i->seen.ino = st->st_ino;
-		i->seen.size = st->st_size;
-		i->seen.visible = visible;
-		i->seen.mtime = st->st_mtim;
-		i->seen.ctime = st->st_ctim;
+		visible_note(i, st, visible);
 	}
 	pthread_mutex_unlock(&i->lock);
 	st->st_size = visible;
