@@ -21,13 +21,15 @@
 #include "cross.h"
 #include "inode.h"
 #include "replace.h"
+#include "transaction.h"
 
 #define REPLACE_FREEZE_MS 500
 
 struct replacing {
 	struct fs_mount *m;
 	struct fs_inode *inode;
-	struct jsonl_file *file;
+	struct fs_shared *shared;
+	struct jsonl_file *file; /* its */
 	const struct fs_new_content *content;
 	char path[PATH_MAX];
 	const char *name; /* in path */
@@ -201,6 +203,8 @@ static int replacing_commit(struct replacing *r, off_t end)
 	if (!rc)
 		rc = replacing_rename(r, &d);
 	if (!rc)
+		fs_transaction_moved(r->m, r->shared, r->content->ino);
+	if (!rc)
 		rc = jsonl_file_switch(r->file, steal_fd(&d.read), steal_fd(&d.append),
 				       r->size, steal_fd(&r->dir_fd));
 	jsonl_file_unfreeze(r->file);
@@ -260,6 +264,7 @@ int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared 
 {
 	struct replacing r = {.m = m,
 			      .inode = i,
+			      .shared = s,
 			      .file = fs_shared_file(s),
 			      .content = c,
 			      .dir_fd = -1,

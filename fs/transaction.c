@@ -46,6 +46,24 @@ static int transaction_intent(struct fs_mount *m, struct fs_shared *s)
 	return fd;
 }
 
+void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from)
+{
+	char old[64], new[64];
+
+	pthread_mutex_lock(&s->inode->lock);
+	if (s->intent_fd >= 0) {
+		fs_transaction_intent_name(s->inode->dev, from, old);
+		fs_transaction_intent_name(s->inode->dev, s->inode->ino, new);
+		/* Under its old name it is not found after a crash, nor removed. */
+		if (renameat(m->transactions_fd, old, m->transactions_fd, new) < 0 ||
+		    fsync(m->transactions_fd) < 0)
+			FS_LOG(LOG_WARNING, (uid_t)-1, "intent-stays",
+			       FS_STR("intent", old),
+			       FS_STR("error", jsonl_error_text(-errno)));
+	}
+	pthread_mutex_unlock(&s->inode->lock);
+}
+
 void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s)
 {
 	struct stat st;

@@ -39,6 +39,9 @@ void fs_transaction_abandon(struct governed *g);
 /* ftruncate: 0 or -errno when it takes back what is staged, else 1. */
 int fs_transaction_truncate(struct governed *g, off_t size);
 
+/* Another file has taken the place of the log, whose number was `from`: its intent goes by
+ * the new one. While the log is frozen, so that nothing is under way. */
+void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from);
 /* Nobody has the log open any more: its empty intent goes. */
 void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s);
 

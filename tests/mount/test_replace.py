@@ -550,3 +550,20 @@ def test_repair_beside_readers(mount):
         reader.seek(0)
         assert reader.read() == GOOD * 5
     assert len(m.log_lines("repaired-by ")) == 3
+
+
+def test_transactions_go_on_in_the_new_content(mount):
+    """commit=close: what is staged appears behind it, and the log's intent, which bears its
+    inode number, goes with it."""
+    m = mount("commit=close")
+    append(m.p("x.jsonl"), OLD)
+    with open(m.p("x.jsonl"), "ab", buffering=0) as f, open(m.p("x.jsonl"), "rb"):
+        append(m.p("x.jsonl"), GOOD)
+        f.write(b'{"late":1}\n')
+        ctl("replace", m.p("x.jsonl"), stdin=GOOD)
+        append(m.p("x.jsonl"), GOOD)
+        intents = [n for n in os.listdir(m.state("transactions")) if n.startswith("intent-")]
+        assert [int(n.split("-")[2], 16) for n in intents] == [m.b("x.jsonl").stat().st_ino]
+    assert m.both("x.jsonl") == GOOD + GOOD + b'{"late":1}\n'
+    m.stop()
+    assert os.listdir(m.state("transactions")) == []
