@@ -309,11 +309,13 @@ static int rewrite_commit(struct governed *g, bool try_only)
 	pthread_mutex_lock(locked);
 	if (!w->staged.dirty)
 		return 0;
-	if (fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE)
+	if (w->staged.failed)
+		rc = w->staged.failed;
+	else if (fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE)
 		rc = rewrite_archive(g, &at, &why);
 	else
 		rc = rewrite_extend(g, &at);
-	if (rc == -EAGAIN)
+	if (rc == -EAGAIN && !w->staged.failed)
 		return rc;
 	if (rc > 0 || rc == -EPERM || rc == -ESTALE)
 		return try_only ? 0 : rewrite_refuse(g, rc, at, "rewrite-refused", why);

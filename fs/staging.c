@@ -114,6 +114,15 @@ static void changed(struct fs_staged *s, off_t from, pid_t pid)
 	s->writer = pid;
 }
 
+/* Under lock. */
+static void failed(struct fs_staged *s, off_t at, int code)
+{
+	if (!s->failed || at < s->failed_at)
+		s->failed_at = at;
+	s->failed = code;
+	s->dirty = true;
+}
+
 ssize_t fs_staged_write(fuse_req_t req, struct fs_staged *s, struct fuse_bufvec *in,
 			off_t off, bool append)
 {
@@ -132,6 +141,10 @@ ssize_t fs_staged_write(fuse_req_t req, struct fs_staged *s, struct fuse_bufvec 
 	}
 	if (n > 0)
 		changed(s, out.buf[0].pos, fuse_req_ctx(req)->pid);
+	if (n < 0)
+		failed(s, out.buf[0].pos, (int)n);
+	else if (out.buf[0].pos <= s->failed_at && s->failed_at < out.buf[0].pos + n)
+		s->failed = 0;
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
@@ -151,6 +164,10 @@ int fs_staged_truncate(fuse_req_t req, struct fs_staged *s, off_t size)
 	}
 	if (!rc && size != before)
 		changed(s, size < before ? size : before, fuse_req_ctx(req)->pid);
+	if (rc)
+		failed(s, size, rc);
+	else if (size <= s->failed_at)
+		s->failed = 0;
 	pthread_mutex_unlock(&s->lock);
 	return rc;
 }
@@ -190,6 +207,7 @@ void fs_staged_abandon(struct fs_staged *s)
 void fs_staged_settled(struct fs_staged *s)
 {
 	s->dirty = false;
+	s->failed = 0;
 	s->low = size_of(s);
 }
 

@@ -20,6 +20,8 @@ struct fs_staged {
 	bool dirty;   /* changed since it was committed or refused last */
 	bool killed;  /* the process that closed last was killed */
 	off_t low;    /* the lowest byte that was changed since then */
+	int failed;   /* -errno that a change at failed_at met, and nobody made good: what */
+	off_t failed_at; /* is there is not what the program means */
 	pid_t writer; /* who wrote last */
 	uid_t uid;
 };

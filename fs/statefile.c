@@ -261,9 +261,11 @@ static int statefile_commit(struct statefile *s, bool try_only)
 {
 	struct place p = {.dir_fd = -1};
 	pthread_mutex_t *one;
-	off_t at;
-	int rc = fs_statefile_check(s->m, &s->settings->limits, s->staged->fd, &at);
+	off_t at = 0;
+	int rc = s->staged->failed;
 
+	if (!rc)
+		rc = fs_statefile_check(s->m, &s->settings->limits, s->staged->fd, &at);
 	if (rc > 0)
 		return try_only ? 0
 				: statefile_refuse(s, rc, at, "rewrite-refused",
