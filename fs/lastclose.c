@@ -11,6 +11,8 @@
 
 #include "cleanup.h"
 
+#define CLOSING_STEP_MS 10
+#define CLOSING_MAX_MS	10000
 #define TASK_SIGNALED 0x400 /* PF_SIGNALED of the kernel, field 9 of /proc/PID/stat */
 
 /* Reads a small file of /proc; bytes, or -1. */
@@ -135,6 +137,7 @@ struct closing {
 	pthread_cond_t cond;
 	/* Under lock: */
 	unsigned users;
+	pid_t looker; /* the thread; 0: it does not run yet */
 	bool answered;
 	enum fs_closing answer;
 };
@@ -169,8 +172,12 @@ static enum fs_closing closing_look(const struct fs_closing_question *q)
 static void *closing_main(void *arg)
 {
 	struct closing *c = arg;
-	enum fs_closing answer = closing_look(&c->q);
+	enum fs_closing answer;
 
+	pthread_mutex_lock(&c->lock);
+	c->looker = gettid();
+	pthread_mutex_unlock(&c->lock);
+	answer = closing_look(&c->q);
 	pthread_mutex_lock(&c->lock);
 	c->answer = answer;
 	c->answered = true;
@@ -204,24 +211,45 @@ static struct closing *closing_start(const struct fs_closing_question *q)
 	return c;
 }
 
-enum fs_closing fs_process_closing(const struct fs_closing_question *q)
+/* Under lock. Waits for the answer, a step long. */
+static void closing_wait(struct closing *c)
 {
-	struct closing *c = closing_start(q);
-	enum fs_closing answer = FS_CLOSING_MORE;
 	struct timespec until;
-	int rc = 0;
 
-	if (!c)
-		return answer;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += FS_CLOSING_MS * 1000000L;
+	until.tv_nsec += CLOSING_STEP_MS * 1000000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000L;
 	}
+	pthread_cond_timedwait(&c->cond, &c->lock, &until);
+}
+
+/* Under lock. Does the thread that looks wait for something, and not for a processor? */
+static bool closing_hangs(const struct closing *c)
+{
+	char buf[1024];
+	const char *fields =
+	    c->looker ? stat_fields(c->looker, buf, sizeof(buf)) : NULL;
+
+	return fields && (*fields == 'D' || *fields == 'S');
+}
+
+enum fs_closing fs_process_closing(const struct fs_closing_question *q)
+{
+	struct closing *c = closing_start(q);
+	enum fs_closing answer = FS_CLOSING_MORE;
+	int hung = 0;
+
+	if (!c)
+		return answer;
 	pthread_mutex_lock(&c->lock);
-	while (!c->answered && !rc)
-		rc = pthread_cond_timedwait(&c->cond, &c->lock, &until);
+	for (int waited = 0; !c->answered && hung < FS_CLOSING_MS &&
+			     waited < CLOSING_MAX_MS;
+	     waited += CLOSING_STEP_MS) {
+		closing_wait(c);
+		hung = closing_hangs(c) ? hung + CLOSING_STEP_MS : 0;
+	}
 	if (c->answered)
 		answer = c->answer;
 	pthread_mutex_unlock(&c->lock);

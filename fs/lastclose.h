@@ -43,8 +43,8 @@ struct fs_closing_question {
 enum fs_closing { FS_CLOSING_MORE, FS_CLOSING_LAST, FS_CLOSING_KILLED };
 /* A process whose exec closes the descriptor holds a lock until we have answered, on which
  * the kernel has others wait who look at the process in /proc: what is asked there is
- * asked by a thread of its own, and what does not come within FS_CLOSING_MS counts as
- * FS_CLOSING_MORE. */
+ * asked by a thread of its own, and when that hangs for FS_CLOSING_MS, or does not end in ten
+ * seconds on a machine that is busy otherwise, it counts as FS_CLOSING_MORE. */
 enum fs_closing fs_process_closing(const struct fs_closing_question *q);
 #define FS_CLOSING_MS 100
 

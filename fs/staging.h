@@ -20,8 +20,8 @@ struct fs_staged {
 	bool dirty;   /* changed since it was committed or refused last */
 	bool killed;  /* the process that closed last was killed */
 	off_t low;    /* the lowest byte that was changed since then */
-	int failed;   /* -errno that a change at failed_at met, and nobody made good: what */
-	off_t failed_at; /* is there is not what the program means */
+	int failed;   /* -errno that a change met, at failed_at, and no later one made good */
+	off_t failed_at;
 	pid_t writer; /* who wrote last */
 	uid_t uid;
 };
