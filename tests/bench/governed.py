@@ -40,7 +40,7 @@ class Counted:
                                    f"{RECORD} bytes were acknowledged")
 
 
-def closes(bench, counted, null):
+def closes(bench, counted, null, bare):
     native = bench.directory("native")
     rows = []
     chosen = [(4, 1, 1.3, 2.5)] if bench.options.quick else CLOSES
@@ -56,6 +56,8 @@ def closes(bench, counted, null):
             "recipe": lambda: bench.load("append", here + "-recipe", "-s", RECORD, *load,
                                          "-m", "olwfuc"),
             "null": lambda: bench.load("append", null.path, "-s", RECORD, *load, "-m", "owc"),
+            **({"bare": lambda: bench.load("append", bare.path, "-s", RECORD, *load,
+                                           "-m", "owc")} if files == 1 else {}),
         })
         speed = {k: [r["per_second"] for r in v] for k, v in got.items()}
         to_native = median(ratios(got["mount"], got["native"]))
@@ -63,31 +65,33 @@ def closes(bench, counted, null):
         row = f"{writers} writer{'s' * (writers > 1)}, {files} file{'s' * (files > 1)}"
         bench.add(TITLE, row, rates=speed, ratio=to_native, aim=aim_native,
                   ratio_recipe=to_recipe, aim_recipe=aim_recipe)
-        rows.append([row, *(f"{median(speed[k]):.0f}" for k in speed),
+        rows.append([row, *(f"{median(speed[k]):.0f}" if k in speed else "-"
+                            for k in ("native", "mount", "recipe", "null", "bare")),
                      f"{to_native:.2f} x", f"{aim_native} x", f"{to_recipe:.2f} x",
                      f"{aim_recipe} x" if aim_recipe else "-",
                      noise(speed['native']),
                      verdict(to_native, aim_native)
                      or (aim_recipe and verdict(to_recipe, aim_recipe)) or ""])
     table(f"{TITLE}: open, write, close; durable when close returns (appends a second)",
-          ["", "native", "mount", "recipe", "empty mount", "of native", "aim", "of recipe",
-           "aim", "noise", ""], rows)
+          ["", "native", "mount", "recipe", "empty mount", "bare mount", "of native", "aim",
+           "of recipe", "aim", "noise", ""], rows)
 
 
-def own_sync(bench, counted):
+def own_sync(bench, counted, bare):
     native = bench.directory("native/sync")
     got = bench.rounds({
         "native": lambda: bench.load("append", native, "-s", RECORD, "-w", 16, "-m", "wf"),
         "mount": lambda: counted.append("sync", "-w", 16, "-m", "wf"),
+        "bare": lambda: bench.load("append", bare.path, "-s", RECORD, "-w", 16, "-m", "wf"),
     })
     ratio = median(ratios(got["mount"], got["native"]))
     speed = {k: [r["per_second"] for r in v] for k, v in got.items()}
     bench.add(TITLE, "write, fsync by the program, 16 writers", rates=speed, ratio=ratio,
               aim=0.6)
     table(f"{TITLE}: write and fsync by the program itself (appends a second)",
-          ["", "native", "mount", "of native", "aim", "noise", ""],
+          ["", "native", "mount", "bare mount", "of native", "aim", "noise", ""],
           [["16 writers, 1 file", f"{median(speed['native']):.0f}",
-            f"{median(speed['mount']):.0f}", f"{ratio:.2f} x", "0.6 x",
+            f"{median(speed['mount']):.0f}", f"{median(speed['bare']):.0f}", f"{ratio:.2f} x", "0.6 x",
             noise(speed['native']), verdict(ratio, 0.6)]])
 
 
@@ -237,16 +241,21 @@ def transactions(bench, mount):
           ["", "commit=line", "commit=close", "ratio", "aim", "noise", ""], rows)
 
 
-def run(bench):
-    source = bench.directory("vault")
-    validation(bench)
+def appends(bench, more=()):
+    """What appending costs; then each of `more` on the same mount."""
+    source, native = bench.directory("vault"), bench.directory("native")
     with bench.jsonlfs(source, bench.directory("mnt"), *bench.options.arguments) as mount, \
-            bench.nullfs(bench.directory("null")) as null:
+            bench.nullfs(bench.directory("null")) as null, \
+            bench.nullfs(bench.directory("bare"), os.path.join(native, "bare")) as bare:
         counted = Counted(bench, mount.path, source)
-        closes(bench, counted, null)
-        own_sync(bench, counted)
+        closes(bench, counted, null, bare)
+        own_sync(bench, counted, bare)
         unsynced(bench, counted, null)
         counted.check()
-        reading(bench, mount, source)
-        growth(bench, mount, source)
-        transactions(bench, mount)
+        for measure in more:
+            measure(bench, mount, source)
+
+
+def run(bench):
+    validation(bench)
+    appends(bench, [reading, growth])

@@ -3,7 +3,11 @@
  * the lower bound of what any file system of this kind can reach. The names "stat" and
  * "new" are directories; what is asked for in the latter does not exist until it is made.
  *
- *   nullfs MOUNTPOINT        serves in the foreground until it is unmounted */
+ *   nullfs MOUNTPOINT [FILE]   serves in the foreground until it is unmounted
+ *
+ * With FILE it makes the system calls that an append safe from others needs, and nothing
+ * else: each write goes to the end of FILE under its lock, and flush and fsync make it
+ * durable, each by a sync of its own. */
 #define FUSE_USE_VERSION 314
 
 #include <errno.h>
@@ -11,7 +15,11 @@
 #include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+static int null_fd = -1;
 
 enum { A_FILE = 2, FULL_DIR, EMPTY_DIR };
 
@@ -87,13 +95,46 @@ static void null_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		fuse_reply_xattr(req, 0);
 }
 
+/* Where the end is, before and after: that nobody else appended is to be known. */
+static ssize_t append(const char *buf, size_t size)
+{
+	struct stat st;
+	ssize_t n = -1;
+
+	/* Other threads share the lock: there is one descriptor. */
+	if (!flock(null_fd, LOCK_EX | LOCK_NB) && !fstat(null_fd, &st))
+		n = write(null_fd, buf, size);
+	if (n >= 0 && lseek(null_fd, 0, SEEK_CUR) < 0)
+		n = -1;
+	return flock(null_fd, LOCK_UN) ? -1 : n;
+}
+
 static void null_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		       off_t off, struct fuse_file_info *fi)
 {
-	fuse_reply_write(req, size);
+	if (null_fd >= 0 && append(buf, size) != (ssize_t)size)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_write(req, size);
 }
 
-static void null_ok(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void null_sync(fuse_req_t req)
+{
+	fuse_reply_err(req, null_fd >= 0 && fdatasync(null_fd) ? errno : 0);
+}
+
+static void null_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	null_sync(req);
+}
+
+static void null_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		       struct fuse_file_info *fi)
+{
+	null_sync(req);
+}
+
+static void null_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	fuse_reply_err(req, 0);
 }
@@ -112,8 +153,9 @@ static const struct fuse_lowlevel_ops null_ops = {
     .getattr = null_getattr,
     .open = null_open,
     .write = null_write,
-    .flush = null_ok,
-    .release = null_ok,
+    .flush = null_flush,
+    .fsync = null_fsync,
+    .release = null_release,
     .create = null_create,
     .unlink = null_unlink,
     .getxattr = null_getxattr,
@@ -127,9 +169,16 @@ int main(int argc, char **argv)
 	struct fuse_session *se;
 	int r = 1;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: nullfs MOUNTPOINT\n");
+	if (argc != 2 && argc != 3) {
+		fprintf(stderr, "usage: nullfs MOUNTPOINT [FILE]\n");
 		return 2;
+	}
+	if (argc == 3) {
+		null_fd = open(argv[2], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+		if (null_fd < 0) {
+			perror(argv[2]);
+			return 1;
+		}
 	}
 	if (fuse_opt_add_arg(&args, "nullfs") || fuse_opt_add_arg(&args, "-o") ||
 	    fuse_opt_add_arg(&args, "fsname=nullfs,subtype=nullfs,default_permissions"))

@@ -124,8 +124,10 @@ class Bench:
         return Mount("jsonlfs", [self.options.daemon, *arguments, source, point], point,
                      foreground=log is not None, log=log)
 
-    def nullfs(self, point):
-        return Mount("nullfs", [self.programs.path("nullfs"), point], point, foreground=True)
+    def nullfs(self, point, file=None):
+        """With a file, one that appends to it and syncs, and does nothing else."""
+        command = [self.programs.path("nullfs"), point, *([file] if file else [])]
+        return Mount("nullfs", command, point, foreground=True)
 
     def bindfs(self, source, point):
         # Multi-threaded is its default; so is one second of attributes and names.
