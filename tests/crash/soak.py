@@ -30,7 +30,7 @@ CTL = BUILD / "fs" / "ctl" / "jsonlfsctl"
 WRITERS = 4
 # How long a program that had the file open at its rotation may go on appending to it.
 REST = 4
-AGAIN = 20  # until a mount is back
+AGAIN = 60  # seconds, for what takes one: a mount that comes back, a program that ends
 
 
 class Writer:

@@ -30,7 +30,7 @@ def grown(samples):
     descriptors)."""
     early = [s for s in samples if s[0] < 0.5]
     late = [s for s in samples if s[0] >= 0.5]
-    if len(early) < 3 or len(late) < 3:
+    if not early or not late:
         return f"too few samples: {len(early)} and {len(late)}"
     peaks = [[max(s[i] for s in half) for i in (1, 2)] for half in (early, late)]
     if max(peaks[0][0], peaks[1][0]) > MEMORY:
