@@ -196,6 +196,32 @@ def test_the_readme_is_enough_for_one_who_has_nothing_else(session, prompt):
     assert after == b'{"n":1}\n{"n":2}\n{"n":3}\n'
 
 
+def events():
+    """What the daemon's log lines can begin with, as the sources have it."""
+    name = r'"([A-Za-z][A-Za-z-]+)"'
+    texts = [p.read_text() for p in [*REPO.glob("fs/*.c"), *REPO.glob("lib/*.c")]]
+    helpers = {f for text in texts for f, _ in re.findall(
+        r"\b(\w+)\(([^;{}]*?const char \*event\b[^;{}]*?)\)\s*\{", text)}
+    found = set()
+    for text in texts:
+        calls = "|".join({"FS_LOG", "report", "set_aside"} | helpers)
+        for call in re.findall(rf"\b(?:{calls})\((.*?);", text, re.S):
+            # Its fields come behind the event.
+            found |= set(re.findall(name, re.split("FS_STR|FS_INT", call)[0]))
+        for value in re.findall(r"\bevent\s*=([^;,]*)", text):
+            found |= set(re.findall(name, value))
+    return found
+
+
+def test_every_event_of_the_log_is_explained():
+    text = (REPO / "docs/TROUBLESHOOTING.md").read_text()
+    table = text[text.index("## What the log says"):]
+    explained = set(re.findall(r"`([A-Za-z-]+)`", table))
+    found = events()
+    assert {"LOST", "refused", "torn-tail", "sync-failed", "pending-full"} <= found
+    assert len(found) > 50 and found - explained == set()
+
+
 def fenced(text):
     return f"words\n\n```console\n{text}\n```\n"
 
