@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 
 #define CALLER_NOBODY 65534
+/* Bytes: a disk with so many left for everybody is not nearly full. */
+#define CALLER_ENOUGH (4ULL << 30)
 
 static _Thread_local struct {
 	bool ready;
@@ -135,13 +137,17 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved)
 bool fs_caller_reserve(int fd, bool *near)
 {
 	struct statfs st;
+	uint64_t kept, enough;
 
 	*near = false;
 	if (fstatfs(fd, &st) ||
 	    (st.f_type != EXT4_SUPER_MAGIC && st.f_type != F2FS_SUPER_MAGIC) ||
 	    st.f_bfree <= st.f_bavail)
 		return false;
-	*near = st.f_bavail < st.f_bfree - st.f_bavail;
+	kept = st.f_bfree - st.f_bavail;
+	/* Where very much is kept back, "less than that" would be for ever. */
+	enough = CALLER_ENOUGH / (uint64_t)st.f_bsize;
+	*near = st.f_bavail < (kept < enough ? kept : enough);
 	return true;
 }
 

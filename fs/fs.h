@@ -262,7 +262,7 @@ int fs_caller_content(fuse_req_t req, int fd, struct fs_caller *saved) jsonl_mus
 int fs_caller_pay(const struct fs_mount *m, const struct fs_ids *who,
 		  struct fs_caller *saved) jsonl_must_check;
 /* Does the file system of `fd` keep blocks back for some users? Then `near`: others have
- * less left than that. */
+ * less left than that, and less than 4 GiB. */
 bool fs_caller_reserve(int fd, bool *near);
 /* For BACKING_OPEN, whose credentials serve every later write by anybody: the caller's
  * ids, without CAP_FSETID for root's requests, too; nobody's where blocks are kept back.
