@@ -200,6 +200,10 @@ int fs_inode_table_init(struct fs_mount *m) jsonl_must_check;
 void fs_inode_table_deinit(struct fs_mount *m);
 struct fs_inode *fs_inode_of(struct fs_mount *m, fuse_ino_t ino);
 fuse_ino_t fs_inode_number(const struct fs_mount *m, const struct fs_inode *i);
+/* That of the node that the file behind `i` has in another class, or 0; the node may go at
+ * any time: for a note to the kernel only. */
+fuse_ino_t fs_inode_number_as(struct fs_mount *m, const struct fs_inode *i,
+			      enum jsonl_class class);
 struct fs_inode *fs_inode_ref(struct fs_mount *m, struct fs_inode *i);
 void fs_inode_unref(struct fs_mount *m, struct fs_inode *i);
 /* Finds or makes the inode of `name` in `parent` (O_PATH | O_NOFOLLOW under it), decides
@@ -281,6 +285,9 @@ int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st) jsonl
 
 /* Has the kernel ask for this file's attributes again. May be called within a request. */
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i);
+/* The same for the node of another class that the file behind `i` has, if it has one. */
+void fs_attributes_changed_as(struct fs_mount *m, struct fs_inode *i,
+			      enum jsonl_class class);
 
 /* ---- reply.c ---- */
 /* Answers a READ with what is in the file there, less at its end. */

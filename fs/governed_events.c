@@ -141,6 +141,9 @@ static void governed_note(void *ctx, const struct jsonl_writer_note *note, void 
 	/* The kernel knows of growth by a WRITE to the node itself, and of no other. */
 	if (note->no_newline || g->moved)
 		fs_attributes_changed(g->m, g->base.inode);
+	/* A log that has been rotated has another node by its new name. */
+	if (note->records)
+		fs_attributes_changed_as(g->m, g->base.inode, JSONL_CLASS_PLAIN);
 	if (!ident)
 		return;
 	warn = fs_ident_note(&g->m->stats, ident->stats, note);

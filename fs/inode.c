@@ -203,6 +203,17 @@ struct fs_inode *fs_inode_find(struct fs_mount *m, dev_t dev, ino_t ino,
 	return i;
 }
 
+fuse_ino_t fs_inode_number_as(struct fs_mount *m, const struct fs_inode *i,
+			      enum jsonl_class class)
+{
+	const struct fs_inode *other;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	other = table_find(m, i->dev, i->ino, class);
+	pthread_mutex_unlock(&m->inodes_lock);
+	return other ? fs_inode_number(m, other) : 0;
+}
+
 /* ---- names ---- */
 
 /* Directories make the paths of others, governed files are named in the log, and without

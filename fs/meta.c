@@ -62,6 +62,15 @@ void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i)
 	fuse_lowlevel_notify_inval_inode(m->se, fs_inode_number(m, i), -1, 0);
 }
 
+void fs_attributes_changed_as(struct fs_mount *m, struct fs_inode *i,
+			      enum jsonl_class class)
+{
+	fuse_ino_t number = fs_inode_number_as(m, i, class);
+
+	if (number)
+		fuse_lowlevel_notify_inval_inode(m->se, number, -1, 0);
+}
+
 void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st,
 		   struct fuse_entry_param *e)
 {

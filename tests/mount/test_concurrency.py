@@ -388,3 +388,19 @@ def test_two_programs_open_a_log_for_the_first_time_at_once(m):
             done.result()
     for name in names:
         assert sorted(m.records(name)) == [1, 2]
+
+
+def test_a_rotated_log_shows_at_once_what_is_still_written_to_it(m):
+    """By its new name it is another file to the kernel, which knows of no growth of it."""
+    line = b'{"n":1}\n'
+    writer = os.open(m.p("a.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(writer, line)
+    os.rename(m.p("a.jsonl"), m.p("a.jsonl.1"))
+    with open(m.p("a.jsonl.1"), "rb", 0) as reader:
+        for n in range(1, 20):
+            assert os.stat(m.p("a.jsonl.1")).st_size == n * len(line)  # good for a second
+            os.write(writer, line)
+            assert os.stat(m.p("a.jsonl.1")).st_size == (n + 1) * len(line)
+            reader.seek(0)
+            assert reader.read() == (n + 1) * line
+    os.close(writer)
