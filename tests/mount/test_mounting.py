@@ -731,8 +731,13 @@ class Installed:
         script = " && ".join(
             f"mount -t overlay -o lowerdir={self.root}{d}:{d} overlay {d}" for d in layers
         )
+        spread = "unchanged"
         # In a chroot the root need not be a mount, and then has no propagation of its own.
-        spread = "private" if mounts_on("/") else "unchanged"
+        if mounts_on("/"):
+            spread = "private"
+            # The mounts of tests beside this one would last as long as their copies in here.
+            mounts = "awk '$3 == \"fuse.jsonlfs\" {print $2}' /proc/self/mounts"
+            script = f"{mounts} | xargs -r umount -l\n{script}"
         self.holder = subprocess.Popen(
             ["unshare", "-m", "--propagation", spread, "/bin/sh", "-c",
              f"{script} && echo ready && exec cat"],
