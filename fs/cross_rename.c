@@ -442,6 +442,9 @@ static int rename_class(struct renaming *r)
 		return rc;
 	fs_cross_mark_stale(r->m, r->src);
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	/* An editor's way of saving, not worth a line. */
+	if (r->settings->class == JSONL_CLASS_TEXT)
+		return 0;
 	FS_LOG(LOG_INFO, fuse_req_ctx(r->req)->uid, "rotated",
 	       FS_STR("path", r->old_path), FS_STR("to", r->new_path),
 	       FS_INT("pid", fuse_req_ctx(r->req)->pid),

@@ -3,6 +3,7 @@
 #include "inode.h"
 #include "ops.h"
 #include "statefile.h"
+#include "textlog.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -207,6 +208,8 @@ void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 	} else if (i->class == JSONL_CLASS_REPLACE) {
 		close(steal_fd(&fd));
 		r = fs_statefile_open(req, i, fi, true);
+	} else if (i->class == JSONL_CLASS_TEXT) {
+		r = fs_textlog_open(req, i, steal_fd(&fd), fi);
 	} else {
 		r = fs_plain_open(req, i, steal_fd(&fd), fi);
 	}

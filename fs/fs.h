@@ -297,6 +297,11 @@ void fs_reply_read(fuse_req_t req, int fd, size_t size, off_t off);
 /* Makes a handle of a plain file for a descriptor (taken over) and fills fi. 0 or -errno. */
 int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd,
 		  struct fuse_file_info *fi) jsonl_must_check;
+/* O_TRUNC of an open, as the caller would. 0 or -errno. */
+int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd,
+		      int flags) jsonl_must_check;
+/* Takes O_APPEND and O_DIRECT, which `flags` may have, off the backing descriptor. */
+void fs_plain_clear_flags(int fd, int flags);
 
 /* ---- governed.c: handles of governed files ---- */
 /* Opens a governed file by the rules: O_TRUNC, append=strict, tails. `created_in`: the

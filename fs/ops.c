@@ -2,6 +2,7 @@
 #include "ops.h"
 #include "reload.h"
 #include "statefile.h"
+#include "textlog.h"
 
 #include <fcntl.h>
 
@@ -47,6 +48,8 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	if (i->class == JSONL_CLASS_REPLACE)
 		return fs_statefile_open(req, i, fi, false);
 	fd = fs_inode_open(m, i, fi->flags);
+	if (fd >= 0 && i->class == JSONL_CLASS_TEXT)
+		return fs_textlog_open(req, i, fd, fi);
 	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi);
 }
 

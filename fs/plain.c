@@ -278,8 +278,8 @@ static bool wants_through(const struct fs_mount *m, const struct fs_inode *i,
 			  const struct fs_plain_state *s, const struct stat *st,
 			  bool writing)
 {
-	if (!m->passthrough || BROKEN(m) || i->state || !st->st_nlink ||
-	    st->st_mode & (S_ISUID | S_ISGID))
+	if (!m->passthrough || BROKEN(m) || i->state || i->class == JSONL_CLASS_TEXT ||
+	    !st->st_nlink || st->st_mode & (S_ISUID | S_ISGID))
 		return false;
 	return writing || s->written_through || st->st_size > PLAIN_SMALL;
 }
@@ -329,7 +329,7 @@ static int plain_join(fuse_req_t req, struct fs_inode *i, struct plain *p,
 #endif
 	} else {
 		s->cached++;
-		fi->keep_cache = pages_are_good(s, st);
+		fi->keep_cache = pages_are_good(s, st) && !fi->direct_io;
 	}
 out:
 	pthread_mutex_unlock(&i->lock);
@@ -338,7 +338,7 @@ out:
 
 /* Truncates as the caller would: suid and sgid go, quotas count. O_TRUNC works without
  * O_WRONLY, too. */
-static int truncate_open(fuse_req_t req, struct fs_inode *i, int fd, int flags)
+int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 {
 	cleanup_close int writable = -1;
 	struct fs_caller saved;
@@ -365,7 +365,7 @@ static int truncate_open(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 /* Alignment is the kernel's matter where it reads and writes by itself; what is served
  * from here comes in pieces of any length. And appending goes by the flag of each write:
  * a program can switch it off. A file that may only be appended to keeps it. */
-static void plain_clear_flags(int fd, int flags)
+void fs_plain_clear_flags(int fd, int flags)
 {
 	if (flags & (O_DIRECT | O_APPEND))
 		fcntl(fd, F_SETFL, flags & ~(O_DIRECT | O_APPEND));
@@ -399,7 +399,7 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 
 	/* A file that was created just now has nothing to lose. */
 	if (!r && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
-		r = truncate_open(req, i, fd, fi->flags);
+		r = fs_plain_truncate(req, i, fd, fi->flags);
 	if (!r && fstat(fd, &st))
 		r = -errno;
 	if (r)
@@ -411,7 +411,7 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 	r = plain_join(req, i, p, &st, fi);
 	if (r)
 		return r;
-	plain_clear_flags(fd, fi->flags);
+	fs_plain_clear_flags(fd, fi->flags);
 	/* What was written through us may still be in pages of a mapping. */
 	fi->noflush =
 	    (fi->flags & O_ACCMODE) == O_RDONLY || (p->through && closes_silently(fd));

@@ -28,6 +28,14 @@ int fs_transaction_intent_open(struct fs_mount *m, const char *name)
 	return rc ? rc : fd;
 }
 
+void fs_transaction_stage_name(const struct fs_mount *m, char name[JSONL_STAGE_NAME])
+{
+	static _Atomic unsigned number;
+
+	snprintf(name, JSONL_STAGE_NAME, "stage-%llx.%09lx-%x",
+		 (unsigned long long)m->started.tv_sec, m->started.tv_nsec, ++number);
+}
+
 /* The log's own, made when it is missing. Descriptor (borrowed) or -errno. */
 static int transaction_intent(struct fs_mount *m, struct fs_shared *s)
 {
@@ -94,10 +102,9 @@ static int stage_made(void *ctx, int fd)
 
 int fs_transaction_open(fuse_req_t req, struct governed *g, struct fs_inode *i)
 {
-	static _Atomic unsigned number;
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fs_transaction *t = calloc(1, sizeof(*t));
-	char path[PATH_MAX], name[64];
+	char path[PATH_MAX], name[JSONL_STAGE_NAME];
 	struct stat st;
 	int rc;
 
@@ -105,9 +112,7 @@ int fs_transaction_open(fuse_req_t req, struct governed *g, struct fs_inode *i)
 		return -ENOMEM;
 	rc = fs_inode_stat(g->m, i, &st);
 	fs_path_of(g->m, i, path, sizeof(path));
-	snprintf(name, sizeof(name), "stage-%llx.%09lx-%x",
-		 (unsigned long long)g->m->started.tv_sec, g->m->started.tv_nsec,
-		 ++number);
+	fs_transaction_stage_name(g->m, name);
 	if (!rc)
 		rc = jsonl_stage_new(&g->m->log_io, g->m->transactions_fd, name, path,
 				     stage_made, g, &t->stage);

@@ -57,6 +57,8 @@ void fs_transaction_intent_name(dev_t dev, ino_t ino, char buf[64]);
 /* An intent file, made when it is missing: a descriptor, whose name is durable, or
  * -errno. */
 int fs_transaction_intent_open(struct fs_mount *m, const char *name) jsonl_must_check;
+/* For a staging file: never used before. */
+void fs_transaction_stage_name(const struct fs_mount *m, char name[JSONL_STAGE_NAME]);
 /* All that is staged as one piece of memory, until unmap, which is called in any case. 0
  * or -errno. */
 struct fs_stage_map {

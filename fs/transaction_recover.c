@@ -1,6 +1,7 @@
 /* After the daemon or the machine went down: commits that were cut off, and what was
  * staged and never committed. */
 #include "transaction.h"
+#include "textlog.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -269,10 +270,15 @@ static int stage_settle(struct fs_mount *m, const char *name, const char *path,
 			struct jsonl_stage *stage)
 {
 	const struct jsonl_settings *settings = jsonl_policy_settings(m->policy, path);
+	const bool text = settings && settings->class == JSONL_CLASS_TEXT;
+	int committed = -ECANCELED, rc = text ? jsonl_stage_take_all(stage) : 0;
 	uint64_t len = jsonl_stage_length(stage);
-	int committed = -ECANCELED, rc = 0;
 
-	if (settings && settings->killed == JSONL_KILLED_COMMIT)
+	if (rc || !len)
+		return rc;
+	if (text)
+		committed = fs_textlog_recover(m, path, stage);
+	else if (settings && settings->killed == JSONL_KILLED_COMMIT)
 		committed = staged_commit(m, path, stage);
 	if (committed)
 		rc = staged_keep(m, path, stage);
@@ -314,7 +320,7 @@ static bool recover_stage(struct fs_mount *m, const char *name, void *ctx)
 		       FS_STR("error", jsonl_error_text(rc)));
 		return false;
 	}
-	if (path && jsonl_stage_length(stage))
+	if (path)
 		rc = stage_settle(m, name, path, stage);
 	if (!rc)
 		rc = jsonl_stage_discard(stage);

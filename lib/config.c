@@ -76,7 +76,6 @@ static const struct jsonl_option options[] = {
 	  .help = "class replace: two programs read, both write: log it, or refuse the second" },
 	{ "class", .type = OPTION_CHOICE, FIELD(file.class), .arg = "WHAT", .rule = true,
 	  CHOICES("plain", "governed", "replace", "text"),
-	  .later = 1U << JSONL_CLASS_TEXT,
 	  .help = "how files of this pattern are treated" },
 	{ "unlink", .type = OPTION_CHOICE, FIELD(file.unlink), .standard = "archive", .arg = "WHAT",
 	  CHOICES("archive", "deny", "allow"),
@@ -494,10 +493,7 @@ static void help_option(FILE *to, const struct jsonl_option *o)
 		snprintf(left, sizeof(left), "%s=%s", o->name, o->arg);
 	fprintf(to, "    -o %-26s %s", left, o->help);
 	if (o->type == OPTION_CHOICE)
-		fprintf(to, " [%s]", jsonl_option_values(o, false, list));
-	if (o->later)
-		fprintf(to, " (not available yet: %s)",
-			jsonl_option_values(o, true, list));
+		fprintf(to, " [%s]", jsonl_option_values(o, list));
 	if (o->standard && o->type == OPTION_FLAG)
 		fprintf(to, " (default: %s)",
 			strcmp(o->standard, "yes") == 0 ? o->name

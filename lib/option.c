@@ -125,17 +125,14 @@ const char *jsonl_option_size(uint64_t n, char buf[32])
 	return buf;
 }
 
-const char *jsonl_option_values(const struct jsonl_option *o, bool later, char buf[128])
+const char *jsonl_option_values(const struct jsonl_option *o, char buf[128])
 {
 	size_t n = 0;
 
 	buf[0] = '\0';
-	for (int i = 0; o->values[i] && n < 128; i++) {
-		if (later != ((o->later >> i & 1) != 0))
-			continue;
+	for (int i = 0; o->values[i] && n < 128; i++)
 		n += (size_t)snprintf(buf + n, 128 - n, "%s%s", n ? ", " : "",
 				      o->values[i]);
-	}
 	return buf;
 }
 
@@ -145,17 +142,12 @@ static int parse_choice(const struct jsonl_option *o, const char *s, uint64_t *v
 	char list[128];
 	int i = 0;
 
-	(void)jsonl_option_values(o, false, list);
+	(void)jsonl_option_values(o, list);
 	while (o->values[i] && strcmp(s, o->values[i]) != 0)
 		i++;
 	if (!o->values[i])
 		return jsonl_option_fail(error, -EINVAL, "%s=%s: allowed is one of %s",
 					 o->name, s, list);
-	if (o->later >> i & 1)
-		return jsonl_option_fail(
-		    error, -EINVAL,
-		    "%s=%s is not available in this version, available is %s", o->name, s,
-		    list);
 	*value = (uint64_t)i;
 	return 0;
 }

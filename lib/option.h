@@ -35,7 +35,6 @@ struct jsonl_option {
 	const char *standard;	   /* the default, as it would be written; NULL: none */
 	const char *arg;	   /* what -h calls the value */
 	const char *const *values; /* of a choice, ended by NULL */
-	unsigned later; /* of those, what is not available yet, one bit a value */
 	uint64_t min, max;	   /* of numbers, in the unit that is stored */
 	const char *help;
 };
@@ -59,8 +58,7 @@ int jsonl_option_parse(const struct jsonl_option *o, bool negative, const char *
 char *jsonl_option_next(char **list, char **value);
 /* A number of bytes as people write it. */
 const char *jsonl_option_size(uint64_t bytes, char buf[32]);
-/* The values of a choice that are available (or, `later`, those that are not), in one
- * string. */
-const char *jsonl_option_values(const struct jsonl_option *o, bool later, char buf[128]);
+/* The values of a choice in one line, in `buf`. */
+const char *jsonl_option_values(const struct jsonl_option *o, char buf[128]);
 
 #endif

@@ -333,3 +333,22 @@ int jsonl_stage_open(const struct jsonl_io *io, int dir_fd, const char *name,
 	*stage = s;
 	return 0;
 }
+
+int jsonl_stage_take_all(struct jsonl_stage *s)
+{
+	cleanup_free char *buf = malloc(STAGE_CHUNK);
+	off_t head = (off_t)strlen(s->head);
+	uint64_t off = 0;
+	ssize_t got;
+
+	if (!buf)
+		return -ENOMEM;
+	while ((got = jsonl_io_read_full(s->io, s->fd, buf, STAGE_CHUNK,
+					 head + (off_t)off)) > 0) {
+		for (ssize_t n = 0; n < got; n++)
+			if (buf[n])
+				s->len = off + (uint64_t)n + 1;
+		off += (uint64_t)got;
+	}
+	return (int)got;
+}

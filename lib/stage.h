@@ -26,6 +26,9 @@ int jsonl_stage_new(const struct jsonl_io *io, int dir_fd, const char *name,
  * (and the stage empty): the file does not tell what it is for. */
 int jsonl_stage_open(const struct jsonl_io *io, int dir_fd, const char *name,
 		     struct jsonl_stage **stage, char **path) jsonl_must_check;
+/* Of such a one: all of it, whole records or not, but for the NULs at the end. 0 or
+ * -errno. */
+int jsonl_stage_take_all(struct jsonl_stage *s) jsonl_must_check;
 /* Frees the memory. What is in it is dropped, unless it was left by a crash: then the
  * file stays. */
 void jsonl_stage_free(struct jsonl_stage *s);

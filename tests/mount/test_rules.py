@@ -121,7 +121,7 @@ def test_a_renamed_file_is_treated_by_its_new_name(mount, config):
     "rule, says",
     [
         ({"match": "*", "max_threads": 3}, "max_threads is an option of the whole mount"),
-        ({"match": "*", "class": "text"}, "not available"),
+        ({"match": "*", "class": "prose"}, "governed, replace, text"),
         ({"match": "*"}, "sets nothing"),
         ({"sync": "none"}, 'no "match"'),
     ],

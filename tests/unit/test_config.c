@@ -331,9 +331,9 @@ static void test_file(void)
 	CHECK(load("{\"sync\": \"never\"}") == -EINVAL);
 	snprintf(where, sizeof(where), "%s:1:", path);
 	CHECK(said(where) && said("close, write, none"), "%s", error ? error : "");
-	CHECK(load("{\"rules\": [{\"match\": \"*.md\", \"class\": \"text\"}]}") ==
+	CHECK(load("{\"rules\": [{\"match\": \"*.md\", \"class\": \"prose\"}]}") ==
 		  -EINVAL &&
-	      said("not available"));
+	      said("plain, governed, replace, text"));
 	CHECK(load("{\"config\": \"/etc/other\"}") == -EINVAL &&
 	      said("cannot name another"));
 	CHECK(load("{\"ro\": true, \"rw\": true}") == -EINVAL && said("twice"));

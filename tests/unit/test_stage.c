@@ -137,6 +137,7 @@ static void test_left(void)
 	CHECK(jsonl_stage_read(s, 0, buf, sizeof(buf), &bytes) == 5 &&
 	      memcmp(bytes, "1\n22\n", 5) == 0);
 	free(path);
+	CHECK(jsonl_stage_take_all(s) == 0 && jsonl_stage_length(s) == 10);
 	jsonl_stage_free(s);
 	CHECK(on_disk());
 	for (off_t len = 0; len < 24; len++) {

@@ -1,0 +1,471 @@
+#include "textlog.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "inode.h"
+#include "lastclose.h"
+#include "ident.h"
+#include "ops.h"
+#include "quarantine.h"
+#include "transaction.h"
+
+#define TEXTLOG_LOCKS 16
+#define TEXTLOG_CHUNK (64u << 10) /* bytes compared at once */
+
+struct textlog {
+	struct fs_handle base; /* first: cast back */
+	struct fs_mount *m;
+	const struct jsonl_settings *settings;
+	int fd;			  /* without O_APPEND, which goes by each write */
+	struct fs_process opener; /* constant; tgid -1: not known */
+	ino_t ino;		  /* as programs see it; constant */
+	uid_t uid;
+	gid_t gid;
+	pthread_mutex_t lock;
+	struct jsonl_stage *stage; /* under lock, as the next */
+	struct fs_ident_ring idents;
+};
+
+/* One block of a file at a time, so that a short one can be cut back. By inode number;
+ * taken inside textlog->lock. */
+static pthread_mutex_t block_locks[TEXTLOG_LOCKS] = {[0 ... TEXTLOG_LOCKS - 1] =
+							 PTHREAD_MUTEX_INITIALIZER};
+
+static struct textlog *textlog_of(struct fs_handle *h)
+{
+	return (struct textlog *)h;
+}
+
+/* ---- the block ---- */
+
+/* By one write: nobody else's bytes get between those of one, whoever takes no lock. */
+static int block_append(int fd, const struct iovec *block, bool durable)
+{
+	struct iovec iov = *block;
+	struct stat before, after;
+	ssize_t n;
+	int rc;
+
+	if (fstat(fd, &before))
+		return -errno;
+	do
+		n = pwritev2(fd, &iov, 1, 0, RWF_APPEND);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n == iov.iov_len)
+		return !durable || fdatasync(fd) == 0 ? 0 : -errno;
+	/* Short: all or nothing, unless somebody has come behind it. */
+	rc = fstat(fd, &after) ? -errno : 0;
+	if (!rc && after.st_size != before.st_size + n)
+		rc = -EIO;
+	else if (!rc)
+		rc = ftruncate(fd, before.st_size) ? -errno : -ENOSPC;
+	return rc;
+}
+
+static int stage_append(int fd, ino_t ino, struct jsonl_stage *stage, bool durable)
+{
+	pthread_mutex_t *lock = &block_locks[ino % TEXTLOG_LOCKS];
+	struct fs_stage_map map;
+	struct iovec iov;
+	int rc = fs_transaction_map(stage, &map, &iov);
+
+	if (!rc) {
+		pthread_mutex_lock(lock);
+		rc = block_append(fd, &iov, durable);
+		pthread_mutex_unlock(lock);
+	}
+	fs_transaction_unmap(&map);
+	return rc;
+}
+
+/* Under t->lock. */
+static int textlog_commit(struct textlog *t)
+{
+	const struct fs_ids payer = {t->uid, t->gid};
+	struct fs_caller saved;
+	struct stat st;
+	int rc;
+
+	if (!jsonl_stage_length(t->stage))
+		return 0;
+	if (fstat(t->fd, &st))
+		return -errno;
+	/* An editor has put another file in its place: nobody would find the block. */
+	if (!st.st_nlink)
+		return -ESTALE;
+	rc = fs_caller_pay(t->m, &payer, &saved);
+	if (rc)
+		return rc;
+	rc = stage_append(t->fd, t->ino, t->stage, t->settings->sync != JSONL_SYNC_NONE);
+	fs_caller_restore(&saved);
+	if (rc)
+		return rc;
+	t->m->stats.transactions++;
+	fs_ident_transactions(&t->idents, 1, 0);
+	fs_attributes_changed(t->m, t->base.inode);
+	/* If that fails the next mount finds it, and that the file ends with it. */
+	(void)!jsonl_stage_discard(t->stage);
+	return 0;
+}
+
+/* Nobody is left who could be told. Under t->lock. */
+static void textlog_set_aside(struct textlog *t, int code)
+{
+	struct fs_stage_map map;
+	struct iovec iov;
+	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME] = "";
+	struct jsonl_quarantine_item item = {
+	    .iov = &iov,
+	    .niov = 1,
+	    .event = "transaction",
+	    .code = code,
+	    .at = -1,
+	    .path = path,
+	    .uid = t->uid,
+	    .source_fd = t->fd,
+	    .reserved = true,
+	    .durable = true,
+	};
+	int rc = fs_transaction_map(t->stage, &map, &iov);
+
+	fs_path_of(t->m, t->base.inode, path, sizeof(path));
+	if (!rc) {
+		rc = jsonl_quarantine_put(t->m->quarantine, &item, name);
+		if (rc)
+			fs_ident_lost(&t->m->stats, path, &iov, 1);
+		else
+			t->m->stats.quarantined++;
+	}
+	fs_transaction_unmap(&map);
+	FS_LOG(LOG_ERR, t->uid, "transaction-failed", FS_STR("path", path),
+	       FS_INT("length", iov.iov_len), FS_STR("reason", jsonl_error_text(code)),
+	       FS_STR("quarantine", rc ? "" : name),
+	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
+	(void)!jsonl_stage_discard(t->stage);
+}
+
+/* Does the file end with these bytes? 1, 0 or -errno. */
+static int ends_with(const struct jsonl_io *io, int fd, const struct iovec *iov)
+{
+	cleanup_free char *buf = malloc(TEXTLOG_CHUNK);
+	struct stat st;
+
+	if (!buf || fstat(fd, &st))
+		return buf ? -errno : -ENOMEM;
+	if (st.st_size < (off_t)iov->iov_len)
+		return 0;
+	for (size_t off = 0; off < iov->iov_len; off += TEXTLOG_CHUNK) {
+		size_t len = iov->iov_len - off;
+		ssize_t got;
+
+		if (len > TEXTLOG_CHUNK)
+			len = TEXTLOG_CHUNK;
+		got = jsonl_io_read_full(io, fd, buf, len,
+					 st.st_size - (off_t)(iov->iov_len - off));
+		if (got < 0)
+			return (int)got;
+		if ((size_t)got < len ||
+		    memcmp(buf, (const char *)iov->iov_base + off, len) != 0)
+			return 0;
+	}
+	return 1;
+}
+
+int fs_textlog_recover(struct fs_mount *m, const char *path, struct jsonl_stage *stage)
+{
+	cleanup_close int fd = fs_open_beneath(m, path, O_RDWR | O_NONBLOCK);
+	struct fs_stage_map map;
+	struct iovec iov;
+	int rc = fd < 0 ? fd : fs_transaction_map(stage, &map, &iov);
+
+	if (fd < 0)
+		return rc;
+	if (!rc)
+		rc = ends_with(m->io, fd, &iov);
+	if (!rc)
+		rc = block_append(fd, &iov, true);
+	fs_transaction_unmap(&map);
+	return rc < 0 ? rc : 0;
+}
+
+/* ---- what a handle does ---- */
+
+static void textlog_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
+			 struct fuse_file_info *fi)
+{
+	(void)fi;
+	fs_reply_read(req, textlog_of(h)->fd, size, off);
+}
+
+/* A program that has switched O_APPEND off writes where it says. */
+static int write_at(fuse_req_t req, struct textlog *t, const struct iovec *iov, off_t off)
+{
+	struct fs_caller saved;
+	ssize_t n;
+	int rc = fs_caller_content(req, t->fd, &saved);
+
+	if (rc)
+		return rc;
+	n = pwritev(t->fd, iov, 1, off);
+	rc = n < 0 ? -errno : (int)n;
+	fs_caller_restore(&saved);
+	return rc;
+}
+
+/* Counts for the writers report. Under t->lock; for a WRITE alone: its program may be
+ * looked at. */
+static void note_writer(fuse_req_t req, struct textlog *t, size_t bytes)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fs_ident *who = fs_ident_find(&t->idents, ctx->pid);
+	char path[PATH_MAX];
+
+	if (!who) {
+		fs_path_of(t->m, t->base.inode, path, sizeof(path));
+		who = fs_ident_add(&t->idents, &t->m->stats, ctx->pid, ctx->uid, path);
+	}
+	who->stats->bytes += bytes;
+	t->m->stats.bytes += bytes;
+}
+
+static void textlog_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
+			      off_t off, struct fuse_file_info *fi)
+{
+	struct textlog *t = textlog_of(h);
+	struct fuse_bufvec flat = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	cleanup_free char *copy = NULL;
+	struct iovec iov = {.iov_len = fuse_buf_size(in)};
+	ssize_t n = (ssize_t)iov.iov_len;
+
+	if (in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
+		iov.iov_base = in->buf[0].mem;
+	} else {
+		iov.iov_base = flat.buf[0].mem = copy = malloc(iov.iov_len);
+		n = copy ? fuse_buf_copy(&flat, in, 0) : -ENOMEM;
+	}
+	if (n >= 0 && !(fi->flags & O_APPEND)) {
+		n = write_at(req, t, &iov, off);
+	} else if (n >= 0) {
+		int rc;
+
+		pthread_mutex_lock(&t->lock);
+		rc = jsonl_stage_add(t->stage, &iov, 1);
+		if (!rc)
+			note_writer(req, t, iov.iov_len);
+		pthread_mutex_unlock(&t->lock);
+		n = rc ? rc : (ssize_t)iov.iov_len;
+	}
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+/* Is this FLUSH the end? A child that inherits the descriptor closes it, too. What a
+ * signal ends has written what it has written. */
+static bool flush_ends(struct textlog *t, pid_t pid)
+{
+	struct fs_closing_question q = {.pid = fs_process_of(pid),
+					.ino = t->ino,
+					.flags = t->base.flags,
+					.backing = t->m->backing_mount};
+
+	return q.pid == t->opener.tgid && fs_process_closing(&q) != FS_CLOSING_MORE;
+}
+
+static void textlog_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
+{
+	struct textlog *t = textlog_of(h);
+	bool staged, ends;
+	int rc = 0;
+
+	(void)fi;
+	pthread_mutex_lock(&t->lock);
+	staged = jsonl_stage_length(t->stage) != 0;
+	pthread_mutex_unlock(&t->lock);
+	if (staged) {
+		ends = flush_ends(t, fuse_req_ctx(req)->pid);
+		pthread_mutex_lock(&t->lock);
+		if (ends)
+			rc = textlog_commit(t);
+		else if (t->settings->sync != JSONL_SYNC_NONE)
+			rc = jsonl_stage_sync(t->stage);
+		pthread_mutex_unlock(&t->lock);
+	}
+	fuse_reply_err(req, -rc);
+}
+
+static void textlog_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
+			  struct fuse_file_info *fi)
+{
+	struct textlog *t = textlog_of(h);
+	int rc;
+
+	(void)fi;
+	pthread_mutex_lock(&t->lock);
+	rc = jsonl_stage_sync(t->stage);
+	pthread_mutex_unlock(&t->lock);
+	if (!rc && (datasync ? fdatasync(t->fd) : fsync(t->fd)))
+		rc = -errno;
+	fuse_reply_err(req, -rc);
+}
+
+static void textlog_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t off,
+			      off_t len, struct fuse_file_info *fi)
+{
+	struct textlog *t = textlog_of(h);
+	struct fs_caller saved;
+	int rc = fs_caller_content(req, t->fd, &saved);
+
+	(void)fi;
+	if (!rc) {
+		rc = fallocate(t->fd, mode, off, len) ? -errno : 0;
+		fs_caller_restore(&saved);
+	}
+	fuse_reply_err(req, -rc);
+}
+
+static void textlog_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
+			  struct fuse_file_info *fi)
+{
+	off_t at = lseek(textlog_of(h)->fd, off, whence);
+
+	(void)fi;
+	if (at < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, at);
+}
+
+static int textlog_fd(struct fs_handle *h)
+{
+	return textlog_of(h)->fd;
+}
+
+/* What was written before belongs to what is cut. */
+static int textlog_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
+{
+	struct textlog *t = textlog_of(h);
+	int rc;
+
+	(void)req;
+	(void)size;
+	pthread_mutex_lock(&t->lock);
+	rc = textlog_commit(t);
+	pthread_mutex_unlock(&t->lock);
+	return rc ? rc : 1;
+}
+
+static void textlog_free(struct textlog *t)
+{
+	jsonl_stage_free(t->stage);
+	pthread_mutex_destroy(&t->lock);
+	if (t->fd >= 0)
+		close(t->fd);
+	free(t);
+}
+
+static void textlog_abandon(struct fs_handle *h)
+{
+	struct textlog *t = textlog_of(h);
+	int rc;
+
+	pthread_mutex_lock(&t->lock);
+	rc = textlog_commit(t);
+	if (rc)
+		textlog_set_aside(t, rc);
+	pthread_mutex_unlock(&t->lock);
+	fs_handle_unlink(t->m, h);
+	textlog_free(t);
+}
+
+static void textlog_release(fuse_req_t req, struct fs_handle *h,
+			    struct fuse_file_info *fi)
+{
+	(void)fi;
+	textlog_abandon(h);
+	fuse_reply_err(req, 0);
+}
+
+static const struct fs_handle_ops textlog_ops = {
+    .read = textlog_read,
+    .write_buf = textlog_write_buf,
+    .flush = textlog_flush,
+    .release = textlog_release,
+    .fsync = textlog_fsync,
+    .fallocate = textlog_fallocate,
+    .lseek = textlog_lseek,
+    .fd = textlog_fd,
+    .truncate = textlog_truncate,
+    .abandon = textlog_abandon,
+};
+
+/* ---- open ---- */
+
+/* The staging file belongs to the caller, so that quotas count. */
+static int stage_made(void *ctx, int fd)
+{
+	const struct textlog *t = ctx;
+
+	return t->m->uid == 0 && fchown(fd, t->uid, t->gid) < 0 ? -errno : 0;
+}
+
+static int textlog_stage(struct textlog *t, struct fs_inode *i)
+{
+	char path[PATH_MAX], name[JSONL_STAGE_NAME];
+
+	fs_path_of(t->m, i, path, sizeof(path));
+	t->settings = jsonl_policy_settings(t->m->policy, path);
+	if (!t->settings)
+		return -ENOMEM;
+	fs_transaction_stage_name(t->m, name);
+	return jsonl_stage_new(t->m->io, t->m->transactions_fd, name, path, stage_made, t,
+			       &t->stage);
+}
+
+int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct textlog *t;
+	struct stat st;
+	int rc;
+
+	fi->direct_io = 1;
+	if (!(fi->flags & O_APPEND) || (fi->flags & O_ACCMODE) == O_RDONLY)
+		return fs_plain_open(req, i, fd, fi);
+	t = calloc(1, sizeof(*t));
+	if (!t) {
+		close(fd);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&t->lock, NULL);
+	t->base.ops = &textlog_ops;
+	t->base.flags = fi->flags;
+	t->m = fs_mount_of(req);
+	t->fd = fd;
+	t->uid = ctx->uid;
+	t->gid = ctx->gid;
+	if (!fs_process_identify(ctx->pid, &t->opener))
+		t->opener.tgid = -1;
+	rc = fstat(fd, &st) ? -errno : textlog_stage(t, i);
+	/* A file that was created just now has nothing to lose. */
+	if (!rc && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
+		rc = fs_plain_truncate(req, i, fd, fi->flags);
+	if (rc) {
+		textlog_free(t);
+		return rc;
+	}
+	fs_stat_public(i, &st);
+	t->ino = st.st_ino;
+	fs_plain_clear_flags(fd, fi->flags);
+	fs_handle_link(t->m, &t->base, i);
+	fi->fh = (uintptr_t)&t->base;
+	return 0;
+}
