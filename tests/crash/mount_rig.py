@@ -26,6 +26,7 @@ BUILD = Path(os.environ.get("JSONLFS_BUILD", REPO / "build")).resolve()
 LONG = bool(os.environ.get("JSONLFS_LONG"))
 PYTHON = sys.executable
 CLIENT = Path(__file__).resolve().parent / "mount_client.py"
+TOOLS = BUILD / "tests" / "crash"  # writers, judge and the broken double
 
 
 def wait_for(condition, what, seconds=10.0):
@@ -47,6 +48,12 @@ def unmount(path):
         subprocess.run(["umount", "-l", str(path)], timeout=20, check=True)
 
 
+def umount(path):
+    """In order. Whoever looks through /proc just now may hold it for a moment."""
+    wait_for(lambda: not subprocess.run(["umount", path], check=False).returncode,
+             f"the unmount of {path}", 30)
+
+
 class Vault:
     """A backing directory and a mount point, with or without a daemon."""
 
@@ -58,13 +65,18 @@ class Vault:
         self.log = self.top / "log"
         self.daemon = None
 
-    def start(self, *options, threads=False):
+    def start(self, *options, threads=False, broken=None, prepare=None):
+        """One worker is what strace needs to count; threads: as usual. broken: a promise that
+        this daemon breaks (broken.c). prepare: run in the daemon before it begins."""
         argv = [BUILD / "fs" / "jsonlfs", "-f", *([] if threads else ["-s"])]
         argv += ["-o", ",".join(options)] if options else []
+        env = dict(os.environ)
+        if broken:
+            env |= {"LD_PRELOAD": str(TOOLS / "libbroken.so"), "JSONLFS_BROKEN": broken}
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
-                [*map(str, argv), str(self.src), str(self.mnt)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*map(str, argv), str(self.src), str(self.mnt)], env=env,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare,
             )
 
         def there():
@@ -88,10 +100,11 @@ class Vault:
 
     def stop(self):
         """An orderly end. The exit status."""
-        p = subprocess.run(["umount", str(self.mnt)], timeout=20, capture_output=True,
-                           check=False)
-        # With what the daemon has to say, should it have ended before.
-        assert p.returncode == 0, (p.stderr, self.daemon.poll(), self.log.read_bytes())
+        try:
+            umount(self.mnt)
+        except AssertionError as e:
+            # With what the daemon has to say, should it have ended before.
+            raise AssertionError(e, self.daemon.poll(), self.log.read_bytes()) from None
         status = self.daemon.wait(20)
         self.daemon = None
         return status
@@ -103,6 +116,11 @@ class Vault:
         """Everything that was set aside."""
         names = sorted((self.src / ".jsonlfs" / "quarantine").glob("*"))
         return b"".join(name.read_bytes() for name in names)
+
+    def said(self, event):
+        """Lines of the daemon's log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if line.startswith(event)]
 
     def remove(self):
         self.kill()
@@ -169,11 +187,11 @@ def traced(pid):
 # ---- clients and what they were told ----
 
 
-def client(v, *steps, timeout=15):
+def client(v, *steps, timeout=15, name="log.jsonl"):
     """Runs mount_client.py; [(what, record or None, errno, when), ...]. A request that is never
     answered is an error: the daemon is killed then, which ends the client, too."""
     p = subprocess.Popen(
-        [PYTHON, str(CLIENT), str(v.mnt / "log.jsonl"), *steps],
+        [PYTHON, str(CLIENT), str(v.mnt / name), *steps],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
     )
     try:
@@ -255,15 +273,85 @@ class Ledger:
         return None
 
 
-def recover(v, ledger, power=False):
-    """A new daemon: one more record must go in and be durable; then the file is judged."""
+class Writers:
+    """writers.c at work. The ledger of what they were told lies where a crash of the disk
+    under test does not reach."""
+
+    def __init__(self, directory, *options):
+        handle, self.ledger = tempfile.mkstemp(prefix="ledger-", dir=test_dir())
+        os.close(handle)
+        self.proc = subprocess.Popen(
+            [TOOLS / "writers", *map(str, options), self.ledger, str(directory)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        )
+
+    def wait(self, timeout=60):
+        """To the end of their work: what they say about it."""
+        out, _ = self.proc.communicate(timeout=timeout)
+        assert self.proc.returncode in (0, -signal.SIGKILL), self.proc.returncode
+        return json.loads(out) if out else None
+
+    def end(self, timeout=60):
+        """Each finishes what it is doing."""
+        with open(self.ledger, "r+b") as f:
+            f.seek(16)
+            f.write(b"\1")
+        return self.wait(timeout)
+
+    def kill(self):
+        """They end with the process that started them."""
+        self.proc.kill()
+        self.wait()
+
+    def snapshot(self, to):
+        """What they have been told by now, later perhaps more."""
+        shutil.copyfile(self.ledger, to)
+        return to
+
+    def judge(self, v, *options):
+        """(counts, what is wrong or None)."""
+        p = subprocess.run(
+            [TOOLS / "judge", *options, "-q", v.src / ".jsonlfs" / "quarantine",
+             self.ledger, v.src],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=300, check=False,
+        )
+        assert p.returncode in (0, 1), p.returncode
+        counts = json.loads(p.stdout)
+        assert (counts["violations"] > 0) == bool(p.returncode)
+        return counts, counts["first"] or None
+
+    def remove(self):
+        if self.proc.poll() is None:
+            self.kill()
+        self.proc.stdout.close()
+        os.unlink(self.ledger)
+
+
+@contextlib.contextmanager
+def writers(directory, *options):
+    w = Writers(directory, *options)
+    try:
+        yield w
+    finally:
+        w.remove()
+
+
+def verdict(wrong):
+    return f"verdict: {wrong or 'nothing lost'}"
+
+
+def recover(v, ledger, power=False, judged=True):
+    """A new daemon: one more record must go in and be durable; then the file is judged.
+    Not `judged`: each of the files under test gets the record, and somebody else judges."""
     v.start()
-    ledger.recoveries += 1
-    answers = client(v, f"append:z{ledger.recoveries:05d}")
-    ledger.note(answers)
-    if not any(what == "close" and code == 0 for what, _, code, *_ in answers):
-        return f"nothing can be appended any more: {answers}"
+    names = ["log.jsonl"] if judged else sorted(f.name for f in v.src.glob("log*.jsonl"))
+    for name in names:
+        ledger.recoveries += 1
+        answers = client(v, f"append:z{ledger.recoveries:05d}", name=name)
+        ledger.note(answers)
+        if not any(what == "close" and code == 0 for what, _, code, *_ in answers):
+            return f"nothing can be appended to {name} any more: {answers}"
     status = v.stop()
     if status:
         return f"the daemon ended with {status}"
-    return ledger.check(v.file().read_bytes(), v.saved(), power)
+    return ledger.check(v.file().read_bytes(), v.saved(), power) if judged else None

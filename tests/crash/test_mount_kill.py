@@ -3,77 +3,78 @@ acknowledged is there; half a record never shows. JSONLFS_KILLS: how many of eac
 
 import os
 import random
-import subprocess
 import time
 
 import pytest
 
 from mount_rig import (
-    CLIENT, LONG, PYTHON, Ledger, client, parse_answers, recover, vault, wait_for,
+    LONG, Ledger, client, recover, vault, verdict, wait_for, writers,
 )
 
-KILLS = int(os.environ.get("JSONLFS_KILLS", "2000" if LONG else "40"))
-WRITERS = 4
+KILLS = int(os.environ.get("JSONLFS_KILLS", "100000" if LONG else "10000"))
+DEATHS = int(os.environ.get("JSONLFS_KILLS", "5000" if LONG else "60"))
 
 
-def start_writer(v, name):
-    return subprocess.Popen(
-        [PYTHON, CLIENT, v.mnt / "log.jsonl", f"loop:{name}:90000"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-    )
-
-
-def collect(ledger, program, kill=True):
-    if kill:
-        program.kill()
-    out, _ = program.communicate(timeout=20)
-    ledger.note(parse_answers(out))
+def kill_writers(v, kills, broken=None):
+    v.start(workers=None, broken=broken)
+    with writers(v.mnt, "-k", kills, "-w", 3 * kills + 100, "-n", 64, "-f", 4) as w:
+        said = w.wait(timeout=60 + kills / 50)
+        status = v.stop()
+        counts, wrong = w.judge(v)
+    assert said["killed"] >= kills
+    return said, counts, wrong or (f"the daemon ended with {status}" if status else None)
 
 
 def test_writers_killed():
-    rng = random.Random(1)
+    """Eight at a time, each in its own manner, each killed wherever it is."""
     with vault() as v:
-        ledger, programs = Ledger(), {}
-        v.start()
-        for n in range(KILLS):
-            name = f"w{n:05d}"
-            programs[name] = start_writer(v, name)
-            if len(programs) >= WRITERS:
-                time.sleep(rng.uniform(0.03, 0.12))
-                collect(ledger, programs.pop(rng.choice(sorted(programs))))
-        for program in programs.values():
-            collect(ledger, program)
-        # A record that was being written when its writer died is in the file, or is not.
-        assert v.stop() == 0
-        wrong = recover(v, ledger)
-        print(f"\n{KILLS} writers killed, {len(ledger.durable)} durable records, "
-              f"verdict: {wrong or 'nothing lost'}")
+        said, counts, wrong = kill_writers(v, KILLS)
+        print(f"\n{said['killed']} writers killed, {counts}, {verdict(wrong)}")
         assert wrong is None
-        assert len(ledger.durable) > KILLS
+        # They were killed in the middle of their work, and of records.
+        assert counts["durable"] > KILLS and counts["tried"] and counts["set_aside"]
+        assert not said["errors"]
+
+
+@pytest.mark.parametrize("broken", ["drop", "torn", "twice", "swap", "unsaved"])
+def test_a_broken_daemon_is_seen_without_a_death(broken):
+    with vault() as v:
+        _, _, wrong = kill_writers(v, 400, broken)
+        assert wrong
+        print(f"\n{broken}: {wrong}")
+
+
+def kill_daemon(v, rng, broken=None):
+    """What is wrong, or None; and what the judge has counted."""
+    v.start(workers=rng.choice((1, None)), broken=broken)
+    with writers(v.mnt, "-w", 14, "-p", 14, "-n", 4000, "-f", 2) as w:
+        wait_for(lambda: any(f.stat().st_size for f in v.src.glob("log*.jsonl")), "a record")
+        time.sleep(rng.uniform(0, 0.05))
+        v.die()
+        w.wait()
+        v.kill()
+        ledger = Ledger()
+        wrong = recover(v, ledger, judged=False)
+        counts, lost = w.judge(v, "-d")
+    return wrong or lost, counts
 
 
 def test_daemon_killed():
     rng = random.Random(2)
-    violations, durable = [], 0
+    violations, durable, part = [], 0, 0
     with vault() as v:
-        for n in range(KILLS):
-            ledger = Ledger()
-            v.file().unlink(missing_ok=True)
-            v.start()
-            programs = [start_writer(v, f"w{k}") for k in range(WRITERS)]
-            wait_for(lambda: v.file().exists() and v.file().stat().st_size, "a record")
-            time.sleep(rng.uniform(0, 0.05))
-            v.die()
-            for program in programs:
-                collect(ledger, program, kill=False)
-            v.kill()
-            durable += len(ledger.durable)
-            wrong = recover(v, ledger)
+        for n in range(DEATHS):
+            for name in v.src.glob("log*.jsonl"):
+                name.unlink()
+            wrong, counts = kill_daemon(v, rng)
+            durable += counts["durable"]
+            part += counts["part"] + counts["tried"]
             if wrong:
                 violations.append(f"{n}: {wrong}")
-    print(f"\nthe daemon killed {KILLS} times, {durable} durable records, "
-          f"{len(violations)} violations")
+    print(f"\nthe daemon killed {DEATHS} times, {durable} durable records, {part} on their "
+          f"way, {len(violations)} violations")
     assert not violations, "\n".join(violations)
+    assert durable > DEATHS and part > DEATHS
 
 
 def test_the_check_sees_damage():
@@ -88,6 +89,38 @@ def test_the_check_sees_damage():
     for damaged in (b, a + b[:-1], a + a + b, a + b'{"id"\n' + b, a + b"\0\0\n" + b,
                     a + b + b'{"id":"c"}\n'):
         assert ledger.check(damaged, b"", power=True), damaged
+
+
+@pytest.mark.parametrize("damage", [
+    "nothing", "a line gone", "a line twice", "two lines in the wrong order", "a byte",
+    "half a line", "no newline at the end", "NULs",
+])
+def test_the_judge_sees_damage(damage):
+    """The same for the judge of the many writers."""
+    with vault() as v:
+        v.start(workers=None)
+        with writers(v.mnt, "-w", 1, "-n", 50, "-m", "a") as w:
+            w.wait()
+            v.stop()
+            log = v.src / "log0.jsonl"
+            lines = log.read_bytes().splitlines(keepends=True)
+            if damage == "a line gone":
+                del lines[10]
+            elif damage == "a line twice":
+                lines.insert(10, lines[10])
+            elif damage == "two lines in the wrong order":
+                lines[10], lines[11] = lines[11], lines[10]
+            elif damage == "a byte":
+                lines[10] = lines[10].replace(b'"p"', b'"q"')
+            elif damage == "half a line":
+                lines[10] = lines[10][:-9]
+            elif damage == "no newline at the end":
+                lines[-1] = lines[-1][:-1]
+            elif damage == "NULs":
+                lines[10] = b"\0" * len(lines[10])
+            log.write_bytes(b"".join(lines))
+            counts, wrong = w.judge(v)
+    assert bool(wrong) == (damage != "nothing"), (counts, wrong)
 
 
 @pytest.mark.parametrize("gone", ["close", "saved"])
