@@ -8,6 +8,10 @@ the monotonic clock, after the answer had come.
       pieces:NAME      a record in three writes, close
       fsync:NAME:N     N records, each with fsync, on one descriptor
       nonl:NAME        a record without its newline, close
+      bad:NAME         a line that is no record, close
+      replace:NAME     FILE and one record more, renamed onto it
+      rotate:NAME      FILE renamed to FILE.1
+      copytruncate:NAME  FILE copied to FILE.1 and cut to nothing
       loop:NAME:N      N times append, one record each; stops when the mount is gone
       cuts:NAME:N      the same, a record in three writes
       plain:NAME:N     N times a file beside it: written, renamed, compared, removed; says
@@ -103,6 +107,34 @@ def plain(path, name, number):
     os.unlink(last)
 
 
+def bad(path, name):
+    """Refused, and kept aside; nothing of it is ever a record."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        attempt("bad", name, lambda: full_write(fd, b'{"id":' + name.encode() + b"\n"))
+        attempt("close", None, lambda: os.close(fd))
+    except OSError as e:
+        say("bad", name, e.errno)
+
+
+def replace(path, name):
+    say("try", name, 0)
+
+    def renamed():
+        with open(path, "rb") as old, open(path + ".new", "wb") as new:
+            new.write(old.read() + record(name))
+        os.rename(path + ".new", path)
+
+    attempt("write", name, renamed)
+
+
+def copytruncate(path):
+    with open(path, "rb") as old, open(path + ".1", "wb") as new:
+        new.write(old.read())
+        os.fsync(new.fileno())
+    os.truncate(path, 0)
+
+
 def step(path, what, name, count):
     names = [f"{name}-{n:05d}" for n in range(1, count + 1)]
     if what == "append":
@@ -116,6 +148,14 @@ def step(path, what, name, count):
         writes(path, names, [(n, record(n)) for n in names], synced=True)
     elif what == "nonl":
         writes(path, [name], [(name, record(name)[:-1])])
+    elif what == "bad":
+        bad(path, name)
+    elif what == "replace":
+        replace(path, name)
+    elif what == "rotate":
+        attempt("rotate", name, lambda: os.rename(path, path + ".1"))
+    elif what == "copytruncate":
+        attempt("copytruncate", name, lambda: copytruncate(path))
     elif what in ("loop", "cuts"):
         for n in names:
             data = record(n, int(n[-2:]))

@@ -112,6 +112,13 @@ class Vault:
     def file(self):
         return self.src / "log.jsonl"
 
+    def content(self):
+        """The log, and before it what was rotated away. A copy that is not needed yet, or
+        not finished, has nothing that the log does not have."""
+        old, new = self.src / "log.jsonl.1", self.file().read_bytes()
+        moved = old.read_bytes() if old.exists() else b""
+        return new if new.startswith(moved) else moved + new
+
     def saved(self):
         """Everything that was set aside."""
         names = sorted((self.src / ".jsonlfs" / "quarantine").glob("*"))
@@ -354,4 +361,4 @@ def recover(v, ledger, power=False, judged=True):
     status = v.stop()
     if status:
         return f"the daemon ended with {status}"
-    return ledger.check(v.file().read_bytes(), v.saved(), power) if judged else None
+    return ledger.check(v.content(), v.saved(), power) if judged else None

@@ -3,6 +3,8 @@ failed: one worker, strace counts from the moment the mount stands. First a cens
 injection says which calls there are; then each (call, number) has a run of its own, and the
 number of runs must be that of the census."""
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -10,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from mount_rig import LONG, Ledger, Strace, client, recover, vault
+from mount_rig import LONG, Ledger, Strace, client, recover, unmount, vault
 
 # Calls that touch files; what the kernel's queue of requests needs is not among them.
 CALLS = (
@@ -26,6 +28,10 @@ PATHS = {
     "fsync": (BASE, ["fsync:a:2"]),
     "torn tail": (BASE + b'{"id":"to', ["append:a"]),
     "NULs at the end": (BASE + b"\0" * 37, ["append:a"]),
+    "refused": (BASE, ["bad:a", "append:b"]),
+    "renamed onto": (BASE, ["replace:a", "append:b"]),
+    "rotation": (BASE, ["rotate:x", "append:a"]),
+    "copied and cut": (BASE, ["copytruncate:x", "append:a"]),
     "newline missing": (BASE + b'{"id":"whole","pad":""}', ["append:a"]),
 }
 ERRORS = ["EIO", "ENOSPC", "EINTR"] + (["EDQUOT", "EFBIG", "EAGAIN"] if LONG else [])
@@ -82,6 +88,10 @@ def injected(content, steps, inject, call, governed=False):
         died = is_dead(v.daemon)
         v.kill()
         wrong = recover(v, ledger)
+        if wrong is None and any(step.startswith("bad") for step in steps):
+            # Either the program heard of it and a copy was kept, or the log says why not.
+            if not died and b'{"id":a' not in v.saved() and "LOST" not in v.log.read_text():
+                wrong = "the refused line was neither kept nor reported"
         if wrong is None and content and not content.endswith(b"}\n"):
             tail = content[len(BASE):]
             if b"whole" not in tail and tail not in v.saved():
@@ -89,8 +99,7 @@ def injected(content, steps, inject, call, governed=False):
         return wrong, died
 
 
-@pytest.mark.parametrize("path", PATHS if LONG else
-                         ["new file", "several records", "torn tail"])
+@pytest.mark.parametrize("path", PATHS)
 def test_killed_at_every_call(path, tmp_path):
     content, steps = PATHS[path]
     counts = census(content, steps, tmp_path)
@@ -109,7 +118,8 @@ def test_killed_at_every_call(path, tmp_path):
     assert deaths >= runs - counts["close"], f"{deaths} deaths for {runs} calls"
 
 
-@pytest.mark.parametrize("path", PATHS if LONG else ["several records", "torn tail"])
+@pytest.mark.parametrize("path", PATHS if LONG else
+                         ["several records", "torn tail", "renamed onto", "copied and cut"])
 def test_failed_at_every_call(path, tmp_path):
     content, steps = PATHS[path]
     # On the file itself: a failed answer to the kernel would leave the caller waiting.
@@ -128,3 +138,49 @@ def test_failed_at_every_call(path, tmp_path):
                     violations.append(f"{call} {when} {error}: {wrong}")
     print(f"\n{path}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
     assert runs and not violations, "\n".join(violations)
+
+
+HALF = b'{"id":"half","pad":'
+
+
+def ended(tmp_path, how=None):
+    """SIGTERM with a whole record that nobody synced and half a record pending; `how`: what
+    is done to a call of the way out. (calls made, what is wrong or None, killed)."""
+    with vault() as v:
+        ledger = prepared(v, BASE)
+        call = how.split(":")[0] if how else CALLS
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b'{"id":"whole","pad":""}\n' + HALF)
+        trace = Strace(v.daemon.pid, call, how, out=tmp_path / "trace")
+        v.daemon.terminate()
+        status = v.daemon.wait(20)
+        trace.end(harsh=True)
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        v.daemon = None
+        unmount(v.mnt)
+        ledger.written.append("whole")
+        killed = status == -signal.SIGKILL
+        wrong = None if killed or not status else f"the daemon ended with {status}"
+        if not killed and HALF not in v.saved():
+            wrong = "the half record was not kept"
+        wrong = wrong or recover(v, ledger)
+        text = (tmp_path / "trace").read_text(errors="replace")
+    return re.findall(r"^(?:\d+ +)?(\w+)\(", text, re.M), wrong, killed
+
+
+def test_killed_at_every_call_of_the_way_out(tmp_path):
+    calls, wrong, killed = ended(tmp_path)
+    assert wrong is None and not killed and "fdatasync" in calls
+    violations, deaths = [], 0
+    counts = Counter(calls)
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            _, wrong, killed = ended(tmp_path, f"{call}:signal=KILL:when={when}")
+            deaths += killed
+            if wrong:
+                violations.append(f"{call} {when}: {wrong}")
+    print(f"\nway out: {dict(counts)}; killed at {deaths} of {len(calls)} calls, "
+          f"{len(violations)} violations")
+    assert not violations, "\n".join(violations)
+    assert deaths >= len(calls) - counts["close"], (deaths, counts)
