@@ -10,13 +10,16 @@ Environment: JSONLFS_BUILD, the build directory; JSONLFS_TEST_DIR, where the dir
 under test lie (a disk); JSONLFS_LONG=1 for the long run."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -54,6 +57,22 @@ def umount(path):
              f"the unmount of {path}", 30)
 
 
+def let_go(pid, mnt):
+    """What the daemon's parent does, which is not there with -f: a thread of a dead daemon
+    may wait in the kernel for a directory that a program has locked whose request nobody
+    answers any more. Then the connection is cut."""
+    minor = next(line.split()[2].split(":")[1] for line in open("/proc/self/mountinfo")
+                 if line.split()[4] == str(mnt))
+    while True:
+        time.sleep(0.2)
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z" and len(os.listdir(f"/proc/{pid}/task")) > 1:
+                Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
+        except OSError:
+            return
+
+
 class Vault:
     """A backing directory and a mount point, with or without a daemon."""
 
@@ -84,6 +103,7 @@ class Vault:
             return is_mounted(self.mnt)
 
         wait_for(there, "the mount")
+        threading.Thread(target=let_go, args=(self.daemon.pid, self.mnt), daemon=True).start()
 
     def die(self):
         """SIGKILL. The mount stays, so that programs get errors and not the bare directory
@@ -309,6 +329,15 @@ class Writers:
         """They end with the process that started them."""
         self.proc.kill()
         self.wait()
+
+    def heard(self, code):
+        """How often they have been told of this error by now."""
+        with open(self.ledger, "rb") as f:
+            f.seek(20 + 4 * getattr(errno, code))
+            return struct.unpack("I", f.read(4))[0]
+
+    def done(self):
+        return self.proc.poll() is not None
 
     def snapshot(self, to):
         """What they have been told by now, later perhaps more."""

@@ -16,7 +16,7 @@ DEATHS = int(os.environ.get("JSONLFS_KILLS", "5000" if LONG else "60"))
 
 
 def kill_writers(v, kills, broken=None):
-    v.start(workers=None, broken=broken)
+    v.start(threads=True, broken=broken)
     with writers(v.mnt, "-k", kills, "-w", 3 * kills + 100, "-n", 64, "-f", 4) as w:
         said = w.wait(timeout=60 + kills / 50)
         status = v.stop()
@@ -46,7 +46,7 @@ def test_a_broken_daemon_is_seen_without_a_death(broken):
 
 def kill_daemon(v, rng, broken=None):
     """What is wrong, or None; and what the judge has counted."""
-    v.start(workers=rng.choice((1, None)), broken=broken)
+    v.start(threads=rng.random() < 0.5, broken=broken)
     with writers(v.mnt, "-w", 14, "-p", 14, "-n", 4000, "-f", 2) as w:
         wait_for(lambda: any(f.stat().st_size for f in v.src.glob("log*.jsonl")), "a record")
         time.sleep(rng.uniform(0, 0.05))
@@ -98,7 +98,7 @@ def test_the_check_sees_damage():
 def test_the_judge_sees_damage(damage):
     """The same for the judge of the many writers."""
     with vault() as v:
-        v.start(workers=None)
+        v.start(threads=True)
         with writers(v.mnt, "-w", 1, "-n", 50, "-m", "a") as w:
             w.wait()
             v.stop()

@@ -58,7 +58,7 @@ def one_cut(d, rng, **how):
     try:
         base = begin(v, rng)
         d.sync()  # the vault itself is there already
-        v.start(workers=None, **how)
+        v.start(threads=True, **how)
         with writers(v.mnt, *MIX, "-e") as w:
             at_work(v, rng, base)
             w.snapshot(snapshot)
@@ -98,7 +98,7 @@ def copies(d, rng, count, where, **how):
     try:
         base = begin(v, rng)
         d.sync()
-        v.start(workers=None, **how)
+        v.start(threads=True, **how)
         with writers(v.mnt, *MIX, "-n", 100000) as w:
             taken = []
             for n in range(count):
