@@ -1,5 +1,5 @@
-/* The parent that stays: it does nothing but wait, and when the daemon dies it starts
- * another. It keeps what the next one cannot get again, since the path of the vault may
+/* The parent that stays: it waits, looks twice a second whether the daemon is dead and does
+ * not come to its end, and when it has died starts another. It keeps what the next one cannot get again, since the path of the vault may
  * lead into the dead mount by then: a descriptor of the source, and the options. */
 #include "start.h"
 
@@ -18,7 +18,7 @@
 /* In a row that did not come to serve; then it gives up. After each: */
 #define SUPERVISE_ATTEMPTS 10
 #define SUPERVISE_RETRY_MS 200
-#define SUPERVISE_LOOK_MS  500 /* while it waits: is the dead mount still there? */
+#define SUPERVISE_LOOK_MS  500 /* while it waits */
 
 #define SUPERVISE_BURIED 16
 
@@ -165,19 +165,52 @@ static void let_go(int *report, int *lock)
 	prctl(PR_SET_NAME, SUPERVISE_NAME);
 }
 
+/* Is its first thread gone, although the process is still there? */
+static bool is_zombie(pid_t pid)
+{
+	char path[32], buf[256];
+	cleanup_close int fd = -1;
+	const char *state;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+	buf[n > 0 ? n : 0] = '\0';
+	state = strrchr(buf, ')'); /* behind the name */
+	return state && strncmp(state, ") Z", 3) == 0;
+}
+
+/* A killed daemon does not end while a thread of it is in the kernel and waits for the lock
+ * of a directory. Who has it waits for the daemon's answer, which is not going to come. */
+static void free_held(const struct fs_mount *m, pid_t pid)
+{
+	cleanup_free char *there = NULL;
+
+	if (!supervise.page->serving || !is_zombie(pid))
+		return;
+	/* Unmounted, its number may be that of somebody else's mount. */
+	there = fs_mountpoint_device(m->mountpoint);
+	if (there && strcmp(there, supervise.page->device) == 0)
+		fs_mountpoint_abort(m->mountpoint, there);
+}
+
 /* Waits until the daemon has ended, and hands signals on to it. Its wait status. */
 static int watch(const struct fs_mount *m, pid_t pid)
 {
+	const struct timespec look = {.tv_nsec = SUPERVISE_LOOK_MS * 1000000L};
 	sigset_t set = signals();
 	int status = 0;
 
 	for (;;) {
-		int signal = sigwaitinfo(&set, NULL);
+		int signal = sigtimedwait(&set, NULL, &look);
 
 		if (signal == SIGCHLD) {
 			if (waitpid(pid, &status, WNOHANG) == pid)
 				return status;
-		} else if (signal > 0) {
+		} else if (signal < 0) {
+			free_held(m, pid);
+		} else {
 			if (!fs_process_reloads(m, signal))
 				supervise.stopping = true;
 			kill(pid, signal);

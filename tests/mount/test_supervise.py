@@ -436,6 +436,53 @@ def test_a_crash_is_a_death_too(host, v):
     assert the_two(v)[0] == parent
 
 
+def of_threads(pid, field):
+    """The field of each thread's /proc/PID/task/TID/status."""
+    lines = run("sh", "-c", f"cat /proc/{pid}/task/*/status").stdout.decode().splitlines()
+    return [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+
+
+def held_by_the_kernel(pid):
+    """Does a thread wait where no signal reaches it, and not just for a moment?"""
+    for _ in range(3):
+        if "D" not in of_threads(pid, "State"):
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_thread_that_the_kernel_holds_does_not_keep_a_dead_daemon(host, v):
+    """A name is to be forgotten in a directory that a program has locked whose request is
+    under way: the thread waits for that lock, killed or not."""
+    parent, daemon = start(host, v)
+    append(host.inside(v.path / "a.jsonl"), GOOD)
+    trace = subprocess.Popen(
+        ["strace", "-f", "-q", "-p", f"{daemon}", "-o", "/dev/null", "-e", "trace=writev,mkdirat",
+         "-e", "inject=writev:delay_enter=300000", "-e", "inject=mkdirat:delay_enter=20000000"],
+        stdin=subprocess.DEVNULL)
+    programs = []
+    try:
+        wait_for(lambda: "0" not in of_threads(daemon, "TracerPid"), "strace")
+        for call in "os.rename(p + '/a.jsonl', p + '/a.jsonl.1')", "os.mkdir(p + '/new')":
+            programs.append(subprocess.Popen(
+                [PYTHON, "-c", f"import os, sys; p = sys.argv[1]; {call}", host.inside(v.path)],
+                stderr=subprocess.PIPE))
+            time.sleep(0.2)
+        wait_for(lambda: held_by_the_kernel(daemon), "a thread that waits for the directory",
+                 SECONDS)
+        os.kill(daemon, signal.SIGKILL)
+        said = [p.communicate(timeout=SECONDS)[1] for p in programs]
+    finally:
+        trace.kill()
+        trace.wait()
+    # Killed before that was answered, the one who renames is the one who has locked it.
+    cut = [any(os.strerror(e).encode() in text for e in GAP) for text in said]
+    assert cut[1] and (cut[0] or not said[0]), said
+    wait_for(lambda: the_two(v)[1] not in (0, daemon), "another daemon", SECONDS)
+    works(host, v)
+    assert the_two(v)[0] == parent
+
+
 @pytest.mark.limit(150)
 def test_what_keeps_it_from_coming_back_is_said(host, v):
     start(host, v)
