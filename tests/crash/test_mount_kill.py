@@ -1,6 +1,7 @@
 """Kill loops: writers that are killed at random, then the daemon under writers. What was
 acknowledged is there; half a record never shows. JSONLFS_KILLS: how many of each."""
 
+import fcntl
 import os
 import random
 import time
@@ -134,3 +135,40 @@ def test_a_lying_daemon_is_seen(gone):
         data = v.file().read_bytes().splitlines(keepends=True)
         v.file().write_bytes(data[0] if gone == "close" else data[0] + data[1][:-4])
         assert recover(v, ledger)
+
+
+def held_outside(v, broken=None):
+    """A program outside holds the lock, over and over, under a load from inside: how often
+    the log has changed meanwhile, and what the judge says."""
+    changed, rounds = 0, 100
+    v.start(threads=True, broken=broken)
+    with writers(v.mnt, "-w", 4, "-p", 4, "-n", 100000) as w:
+        log = v.src / "log0.jsonl"
+        wait_for(log.exists, "the log")
+        with open(log, "rb") as f:
+            for _ in range(rounds):
+                fcntl.flock(f, fcntl.LOCK_EX)
+                size = os.fstat(f.fileno()).st_size
+                time.sleep(0.003)
+                changed += os.fstat(f.fileno()).st_size != size
+                fcntl.flock(f, fcntl.LOCK_UN)
+                time.sleep(0.005)
+        w.end()
+        status = v.stop()
+        counts, wrong = w.judge(v)
+    return changed, rounds, counts, wrong or (f"the daemon ended with {status}" if status else None)
+
+
+def test_a_lock_outside_is_respected():
+    with vault() as v:
+        changed, rounds, counts, wrong = held_outside(v)
+    print(f"\nlocked outside {rounds} times, {changed} appends meanwhile, {counts}, "
+          f"{verdict(wrong)}")
+    assert not changed and wrong is None and counts["durable"] > rounds
+
+
+def test_no_lock_is_seen():
+    with vault() as v:
+        changed, rounds, _, _ = held_outside(v, "no-lock")
+    print(f"\nno lock: {changed} of {rounds} times")
+    assert changed
