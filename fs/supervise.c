@@ -1,6 +1,7 @@
-/* The parent that stays: it waits, looks twice a second whether the daemon is dead and does
- * not come to its end, and when it has died starts another. It keeps what the next one cannot get again, since the path of the vault may
- * lead into the dead mount by then: a descriptor of the source, and the options. */
+/* The parent that stays: it waits, looks twice a second whether the daemon is dead and
+ * does not come to its end, and when it has died starts another. It keeps what the next
+ * one cannot get again, since the path of the vault may lead into the dead mount by then:
+ * a descriptor of the source, and the options. */
 #include "start.h"
 
 #include <fcntl.h>
@@ -181,8 +182,9 @@ static bool is_zombie(pid_t pid)
 	return state && strncmp(state, ") Z", 3) == 0;
 }
 
-/* A killed daemon does not end while a thread of it is in the kernel and waits for the lock
- * of a directory. Who has it waits for the daemon's answer, which is not going to come. */
+/* A killed daemon does not end while a thread of it is in the kernel and waits for the
+ * lock of a directory. Who has it waits for the daemon's answer, which is not going to
+ * come. */
 static void free_held(const struct fs_mount *m, pid_t pid)
 {
 	cleanup_free char *there = NULL;

@@ -1,6 +1,8 @@
 /* A daemon that breaks a promise, so that the rigs on real mounts can be seen to notice:
  * preloaded (LD_PRELOAD) it stands before the system calls of log files. JSONLFS_BROKEN
- * says which promise: drop     each EACH-th append says that it is done and does nothing
+ * says which promise:
+ *
+ *   drop     each EACH-th append says that it is done and does nothing
  *   torn     each EACH-th append does its first half and says that it is done
  *   twice    each EACH-th append is done two times
  *   swap     each EACH-th append is put off until after the next one
@@ -10,6 +12,7 @@
  *   early    a sync is answered before it has been done: 30 ms before
  *   believe  a sync that failed is tried again and believed
  *   unsaved  what is set aside is not kept
+ *
  * Test code alone; nothing of it is in the daemon. */
 /* Both names of a call are to be had, and the headers are not to make one of them. */
 #undef _FILE_OFFSET_BITS

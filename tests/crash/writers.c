@@ -7,12 +7,17 @@
  *
  * Writer W appends its RECORDS to DIR/log(W % FILES).jsonl in the manner that the letter
  * of MODES at W says:
- *   a  open, a record, close           f  a descriptor, fsync after each record
- *   m  open, five at once, close       h  a descriptor, close after 64 records
- *   p  open, a record in three, close  b  a descriptor, blocks of 4,096 bytes, close at
- * 64 n  open, a record without its newline, close -e: a writer ends at its first error.
- * When the mount is gone it always does. Prints one line: how many writers, kills and
- * errors. */
+ *
+ *   a  open, a record, close
+ *   m  open, five at once, close
+ *   p  open, a record in three, close
+ *   n  open, a record without its newline, close
+ *   f  a descriptor, fsync after each record
+ *   h  a descriptor, close after 64 records
+ *   b  a descriptor, blocks of 4,096 bytes, close after 64 records
+ *
+ * -e: a writer ends at its first error. When the mount is gone it always does. Prints one
+ * line: how many writers, kills and errors. */
 #include "ledger.h"
 
 #include <errno.h>
