@@ -119,13 +119,14 @@ class Vault:
             return is_mounted(self.mnt)
 
         wait_for(there, "the mount")
-        if not threads:
-            # Once it serves and has looked for programs that go round the mount, it makes
-            # no call of its own accord: what strace then counts is one program's.
-            os.stat(self.mnt)
-            wait_for(lambda: len(os.listdir(f"/proc/{self.daemon.pid}/task")) <= IDLE_THREADS,
-                     "a daemon that does nothing")
         threading.Thread(target=let_go, args=(self.daemon.pid, self.mnt), daemon=True).start()
+
+    def rest(self):
+        """Once it serves and has looked for programs that go round the mount, a daemon with
+        one worker makes no call of its own accord: what strace then counts is a program's."""
+        os.stat(self.mnt)
+        wait_for(lambda: len(os.listdir(f"/proc/{self.daemon.pid}/task")) <= IDLE_THREADS,
+                 "a daemon that does nothing", 60)
 
     def die(self):
         """SIGKILL. The mount stays, so that programs get errors and not the bare directory

@@ -47,6 +47,7 @@ def prepared(v, content):
         if b"whole" in content:
             ledger.durable.append("whole")
     v.start()
+    v.rest()
     return ledger
 
 
