@@ -8,10 +8,8 @@
 #include <sys/uio.h>
 
 #include "inode.h"
-#include "lastclose.h"
 #include "ident.h"
 #include "ops.h"
-#include "quarantine.h"
 #include "transaction.h"
 
 #define TEXTLOG_LOCKS 16
@@ -21,13 +19,9 @@ struct textlog {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
 	const struct jsonl_settings *settings;
-	int fd;			  /* without O_APPEND, which goes by each write */
-	struct fs_process opener; /* constant; tgid -1: not known */
-	ino_t ino;		  /* as programs see it; constant */
-	uid_t uid;
-	gid_t gid;
+	int fd; /* without O_APPEND, which goes by each write */
 	pthread_mutex_t lock;
-	struct jsonl_stage *stage; /* under lock, as the next */
+	struct fs_transaction block; /* its stage under lock, as the next */
 	struct fs_ident_ring idents;
 };
 
@@ -88,22 +82,22 @@ static int stage_append(int fd, ino_t ino, struct jsonl_stage *stage, bool durab
 /* Under t->lock. */
 static int textlog_commit(struct textlog *t)
 {
-	const struct fs_ids payer = {t->uid, t->gid};
 	struct fs_caller saved;
 	struct stat st;
 	int rc;
 
-	if (!jsonl_stage_length(t->stage))
+	if (!jsonl_stage_length(t->block.stage))
 		return 0;
 	if (fstat(t->fd, &st))
 		return -errno;
 	/* An editor has put another file in its place: nobody would find the block. */
 	if (!st.st_nlink)
 		return -ESTALE;
-	rc = fs_caller_pay(t->m, &payer, &saved);
+	rc = fs_caller_pay(t->m, &t->block.ids, &saved);
 	if (rc)
 		return rc;
-	rc = stage_append(t->fd, t->ino, t->stage, t->settings->sync != JSONL_SYNC_NONE);
+	rc = stage_append(t->fd, t->block.ino, t->block.stage,
+			  t->settings->sync != JSONL_SYNC_NONE);
 	fs_caller_restore(&saved);
 	if (rc)
 		return rc;
@@ -111,44 +105,8 @@ static int textlog_commit(struct textlog *t)
 	fs_ident_transactions(&t->idents, 1, 0);
 	fs_attributes_changed(t->m, t->base.inode);
 	/* If that fails the next mount finds it, and that the file ends with it. */
-	(void)!jsonl_stage_discard(t->stage);
+	(void)!jsonl_stage_discard(t->block.stage);
 	return 0;
-}
-
-/* Nobody is left who could be told. Under t->lock. */
-static void textlog_set_aside(struct textlog *t, int code)
-{
-	struct fs_stage_map map;
-	struct iovec iov;
-	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME] = "";
-	struct jsonl_quarantine_item item = {
-	    .iov = &iov,
-	    .niov = 1,
-	    .event = "transaction",
-	    .code = code,
-	    .at = -1,
-	    .path = path,
-	    .uid = t->uid,
-	    .source_fd = t->fd,
-	    .reserved = true,
-	    .durable = true,
-	};
-	int rc = fs_transaction_map(t->stage, &map, &iov);
-
-	fs_path_of(t->m, t->base.inode, path, sizeof(path));
-	if (!rc) {
-		rc = jsonl_quarantine_put(t->m->quarantine, &item, name);
-		if (rc)
-			fs_ident_lost(&t->m->stats, path, &iov, 1);
-		else
-			t->m->stats.quarantined++;
-	}
-	fs_transaction_unmap(&map);
-	FS_LOG(LOG_ERR, t->uid, "transaction-failed", FS_STR("path", path),
-	       FS_INT("length", iov.iov_len), FS_STR("reason", jsonl_error_text(code)),
-	       FS_STR("quarantine", rc ? "" : name),
-	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
-	(void)!jsonl_stage_discard(t->stage);
 }
 
 /* Does the file end with these bytes? 1, 0 or -errno. */
@@ -256,7 +214,7 @@ static void textlog_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_b
 		int rc;
 
 		pthread_mutex_lock(&t->lock);
-		rc = jsonl_stage_add(t->stage, &iov, 1);
+		rc = jsonl_stage_add(t->block.stage, &iov, 1);
 		if (!rc)
 			note_writer(req, t, iov.iov_len);
 		pthread_mutex_unlock(&t->lock);
@@ -268,18 +226,6 @@ static void textlog_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_b
 		fuse_reply_write(req, (size_t)n);
 }
 
-/* Is this FLUSH the end? A child that inherits the descriptor closes it, too. What a
- * signal ends has written what it has written. */
-static bool flush_ends(struct textlog *t, pid_t pid)
-{
-	struct fs_closing_question q = {.pid = fs_process_of(pid),
-					.ino = t->ino,
-					.flags = t->base.flags,
-					.backing = t->m->backing_mount};
-
-	return q.pid == t->opener.tgid && fs_process_closing(&q) != FS_CLOSING_MORE;
-}
-
 static void textlog_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
 {
 	struct textlog *t = textlog_of(h);
@@ -288,15 +234,17 @@ static void textlog_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_
 
 	(void)fi;
 	pthread_mutex_lock(&t->lock);
-	staged = jsonl_stage_length(t->stage) != 0;
+	staged = jsonl_stage_length(t->block.stage) != 0;
 	pthread_mutex_unlock(&t->lock);
 	if (staged) {
-		ends = flush_ends(t, fuse_req_ctx(req)->pid);
+		/* What a signal ends has written what it has written. */
+		ends = fs_transaction_closing(&t->block, t->base.flags,
+					      fuse_req_ctx(req)->pid) != FS_CLOSING_MORE;
 		pthread_mutex_lock(&t->lock);
 		if (ends)
 			rc = textlog_commit(t);
 		else if (t->settings->sync != JSONL_SYNC_NONE)
-			rc = jsonl_stage_sync(t->stage);
+			rc = jsonl_stage_sync(t->block.stage);
 		pthread_mutex_unlock(&t->lock);
 	}
 	fuse_reply_err(req, -rc);
@@ -310,7 +258,7 @@ static void textlog_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
 
 	(void)fi;
 	pthread_mutex_lock(&t->lock);
-	rc = jsonl_stage_sync(t->stage);
+	rc = jsonl_stage_sync(t->block.stage);
 	pthread_mutex_unlock(&t->lock);
 	if (!rc && (datasync ? fdatasync(t->fd) : fsync(t->fd)))
 		rc = -errno;
@@ -365,7 +313,7 @@ static int textlog_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 
 static void textlog_free(struct textlog *t)
 {
-	jsonl_stage_free(t->stage);
+	jsonl_stage_free(t->block.stage);
 	pthread_mutex_destroy(&t->lock);
 	if (t->fd >= 0)
 		close(t->fd);
@@ -379,8 +327,10 @@ static void textlog_abandon(struct fs_handle *h)
 
 	pthread_mutex_lock(&t->lock);
 	rc = textlog_commit(t);
-	if (rc)
-		textlog_set_aside(t, rc);
+	if (rc) {
+		fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc);
+		(void)!jsonl_stage_discard(t->block.stage);
+	}
 	pthread_mutex_unlock(&t->lock);
 	fs_handle_unlink(t->m, h);
 	textlog_free(t);
@@ -409,32 +359,9 @@ static const struct fs_handle_ops textlog_ops = {
 
 /* ---- open ---- */
 
-/* The staging file belongs to the caller, so that quotas count. */
-static int stage_made(void *ctx, int fd)
-{
-	const struct textlog *t = ctx;
-
-	return t->m->uid == 0 && fchown(fd, t->uid, t->gid) < 0 ? -errno : 0;
-}
-
-static int textlog_stage(struct textlog *t, struct fs_inode *i)
-{
-	char path[PATH_MAX], name[JSONL_STAGE_NAME];
-
-	fs_path_of(t->m, i, path, sizeof(path));
-	t->settings = jsonl_policy_settings(t->m->policy, path);
-	if (!t->settings)
-		return -ENOMEM;
-	fs_transaction_stage_name(t->m, name);
-	return jsonl_stage_new(t->m->io, t->m->transactions_fd, name, path, stage_made, t,
-			       &t->stage);
-}
-
 int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
 {
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct textlog *t;
-	struct stat st;
 	int rc;
 
 	fi->direct_io = 1;
@@ -450,11 +377,8 @@ int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file
 	t->base.flags = fi->flags;
 	t->m = fs_mount_of(req);
 	t->fd = fd;
-	t->uid = ctx->uid;
-	t->gid = ctx->gid;
-	if (!fs_process_identify(ctx->pid, &t->opener))
-		t->opener.tgid = -1;
-	rc = fstat(fd, &st) ? -errno : textlog_stage(t, i);
+	t->settings = fs_settings_of(t->m, i);
+	rc = t->settings ? fs_transaction_begin(req, i, t->m->io, &t->block) : -ENOMEM;
 	/* A file that was created just now has nothing to lose. */
 	if (!rc && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
 		rc = fs_plain_truncate(req, i, fd, fi->flags);
@@ -462,8 +386,6 @@ int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file
 		textlog_free(t);
 		return rc;
 	}
-	fs_stat_public(i, &st);
-	t->ino = st.st_ino;
 	fs_plain_clear_flags(fd, fi->flags);
 	fs_handle_link(t->m, &t->base, i);
 	fi->fh = (uintptr_t)&t->base;

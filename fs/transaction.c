@@ -92,42 +92,43 @@ void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s)
 /* The staging file belongs to the caller, so that quotas count. */
 static int stage_made(void *ctx, int fd)
 {
-	struct governed *g = ctx;
-	const struct fs_transaction *t = g->transaction;
+	const struct fs_transaction *t = ctx;
 
-	if (g->m->uid == 0 && fchown(fd, t->uid, t->gid) < 0)
-		return -errno;
-	return 0;
+	return t->m->uid == 0 && fchown(fd, t->ids.uid, t->ids.gid) < 0 ? -errno : 0;
+}
+
+int fs_transaction_begin(fuse_req_t req, struct fs_inode *i, const struct jsonl_io *io,
+			 struct fs_transaction *t)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	char path[PATH_MAX], name[JSONL_STAGE_NAME];
+	struct stat st;
+	int rc = fs_inode_stat(m, i, &st);
+
+	if (rc)
+		return rc;
+	fs_stat_public(i, &st);
+	t->m = m;
+	t->ino = st.st_ino;
+	t->ids = fs_caller_ids(req);
+	if (!fs_process_identify(fuse_req_ctx(req)->pid, &t->opener))
+		t->opener.tgid = -1;
+	fs_path_of(m, i, path, sizeof(path));
+	fs_transaction_stage_name(m, name);
+	return jsonl_stage_new(io, m->transactions_fd, name, path, stage_made, t,
+			       &t->stage);
 }
 
 int fs_transaction_open(fuse_req_t req, struct governed *g, struct fs_inode *i)
 {
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fs_transaction *t = calloc(1, sizeof(*t));
-	char path[PATH_MAX], name[JSONL_STAGE_NAME];
-	struct stat st;
-	int rc;
+	int rc = t ? fs_transaction_begin(req, i, &g->m->log_io, t) : -ENOMEM;
 
-	if (!t)
-		return -ENOMEM;
-	rc = fs_inode_stat(g->m, i, &st);
-	fs_path_of(g->m, i, path, sizeof(path));
-	fs_transaction_stage_name(g->m, name);
-	if (!rc)
-		rc = jsonl_stage_new(&g->m->log_io, g->m->transactions_fd, name, path,
-				     stage_made, g, &t->stage);
-	if (rc) {
+	if (rc)
 		free(t);
-		return rc;
-	}
-	fs_stat_public(i, &st);
-	t->ino = st.st_ino;
-	t->uid = ctx->uid;
-	t->gid = ctx->gid;
-	if (!fs_process_identify(ctx->pid, &t->opener))
-		t->opener.tgid = -1;
-	g->transaction = t;
-	return 0;
+	else
+		g->transaction = t;
+	return rc;
 }
 
 void fs_transaction_close(struct governed *g)
@@ -197,27 +198,32 @@ static int transaction_drop(struct governed *g, const char *reason)
 	g->m->stats.transactions_dropped++;
 	g->transaction->dropped++;
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
-	FS_LOG(rc ? LOG_ERR : LOG_NOTICE, g->transaction->uid, "transaction-dropped",
+	FS_LOG(rc ? LOG_ERR : LOG_NOTICE, g->transaction->ids.uid, "transaction-dropped",
 	       FS_STR("path", path), FS_INT("records", records), FS_INT("length", bytes),
 	       FS_INT("pid", g->transaction->opener.tgid), FS_STR("reason", reason),
 	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
 	return rc;
 }
 
-bool fs_transaction_ends(struct governed *g, pid_t pid, int *rc)
+enum fs_closing fs_transaction_closing(const struct fs_transaction *t, int flags,
+				       pid_t pid)
 {
-	struct fs_transaction *t = g->transaction;
 	struct fs_closing_question q = {.pid = fs_process_of(pid),
 					.ino = t->ino,
-					.flags = g->base.flags,
-					.backing = g->m->backing_mount};
-	enum fs_closing how = FS_CLOSING_MORE;
-	int failed;
+					.flags = flags,
+					.backing = t->m->backing_mount};
 
 	/* A child that inherits the descriptor closes it, too, when it ends or executes
 	 * something: that is no end of what its parent has begun. */
-	if (q.pid == t->opener.tgid)
-		how = fs_process_closing(&q);
+	return q.pid == t->opener.tgid ? fs_process_closing(&q) : FS_CLOSING_MORE;
+}
+
+bool fs_transaction_ends(struct governed *g, pid_t pid, int *rc)
+{
+	struct fs_transaction *t = g->transaction;
+	enum fs_closing how = fs_transaction_closing(t, g->base.flags, pid);
+	int failed;
+
 	if (how == FS_CLOSING_KILLED && g->settings->killed == JSONL_KILLED_DROP) {
 		t->killed = true;
 		(void)!transaction_drop(g, "the program was killed");
@@ -262,9 +268,10 @@ void fs_transaction_unmap(struct fs_stage_map *map)
 }
 
 /* What cannot be committed is kept, as what is refused is. */
-static void transaction_set_aside(struct governed *g, int code)
+void fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
+			      int code)
 {
-	struct fs_transaction *t = g->transaction;
+	struct fs_mount *m = t->m;
 	struct fs_stage_map map;
 	struct iovec iov;
 	char path[PATH_MAX], name[JSONL_QUARANTINE_NAME] = "";
@@ -275,26 +282,32 @@ static void transaction_set_aside(struct governed *g, int code)
 	    .code = code,
 	    .at = -1,
 	    .path = path,
-	    .uid = t->uid,
-	    .source_fd = jsonl_file_fd(fs_shared_file(g->shared)),
+	    .uid = t->ids.uid,
+	    .source_fd = file_fd,
 	    .reserved = true,
 	    .durable = true,
 	};
 	int rc = fs_transaction_map(t->stage, &map, &iov);
 
-	fs_path_of(g->m, g->base.inode, path, sizeof(path));
+	fs_path_of(m, i, path, sizeof(path));
 	if (!rc) {
-		rc = jsonl_quarantine_put(g->m->quarantine, &item, name);
+		rc = jsonl_quarantine_put(m->quarantine, &item, name);
 		if (rc)
-			fs_ident_lost(&g->m->stats, path, &iov, 1);
+			fs_ident_lost(&m->stats, path, &iov, 1);
 		else
-			g->m->stats.quarantined++;
+			m->stats.quarantined++;
 	}
 	fs_transaction_unmap(&map);
-	FS_LOG(LOG_ERR, t->uid, "transaction-failed", FS_STR("path", path),
+	FS_LOG(LOG_ERR, t->ids.uid, "transaction-failed", FS_STR("path", path),
 	       FS_INT("length", iov.iov_len), FS_STR("reason", jsonl_error_text(code)),
 	       FS_STR("quarantine", rc ? "" : name),
 	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
+}
+
+static void transaction_set_aside(struct governed *g, int code)
+{
+	fs_transaction_set_aside(g->transaction, g->base.inode,
+				 jsonl_file_fd(fs_shared_file(g->shared)), code);
 }
 
 int fs_transaction_release(struct governed *g, bool last)

@@ -10,11 +10,12 @@
 #include "stage.h"
 
 struct fs_transaction {
-	struct jsonl_stage *stage; /* under the writer's mutex, once that is there */
-	struct fs_process opener;  /* constant; tgid -1: not known */
-	ino_t ino;		   /* as programs see it; constant */
-	uid_t uid;
-	gid_t gid;
+	struct fs_mount *m;	   /* constant, as the next but stage */
+	struct jsonl_stage *stage; /* under the lock of the handle's writes */
+	struct fs_process opener;  /* tgid -1: not known */
+	ino_t ino;		   /* as programs see it */
+	struct fs_ids ids;	   /* of whoever opened the file */
+	/* Of a log alone: */
 	_Atomic bool killed; /* whoever opened it was */
 	_Atomic unsigned done, dropped;
 };
@@ -52,7 +53,19 @@ void fs_transaction_recover(struct fs_mount *m);
 /* The same for one log that was not found then. 0, -EAGAIN or -errno. */
 int fs_transaction_recover_one(struct fs_mount *m, struct fs_shared *s) jsonl_must_check;
 
-/* ---- for both ---- */
+/* ---- for logs and class text ---- */
+/* For a handle that is being opened: an empty stage, by `io`. 0 or -errno. */
+int fs_transaction_begin(fuse_req_t req, struct fs_inode *i, const struct jsonl_io *io,
+			 struct fs_transaction *t) jsonl_must_check;
+/* What this FLUSH of a handle with these flags is to whoever opened it. */
+enum fs_closing fs_transaction_closing(const struct fs_transaction *t, int flags,
+				       pid_t pid);
+/* Nobody is left who could be told that `code` keeps what is staged out of the file: it
+ * goes to the quarantine, and the log says so. The stage stays as it is. */
+void fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
+			      int code);
+
+/* ---- for both files ---- */
 void fs_transaction_intent_name(dev_t dev, ino_t ino, char buf[64]);
 /* An intent file, made when it is missing: a descriptor, whose name is durable, or
  * -errno. */
