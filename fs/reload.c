@@ -69,33 +69,29 @@ void fs_reload_deinit(struct fs_mount *m)
 
 /* ---- who goes on as before ---- */
 
-/* The path below the vault's root of what a descriptor of ours is open on. */
-static bool path_of_descriptor(const char *root, int fd, char path[PATH_MAX])
-{
-	char link[32], target[PATH_MAX];
-	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
-	ssize_t n;
-
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, target, sizeof(target) - 1);
-	if (n < 0)
-		return false;
-	target[n] = '\0';
-	if (strncmp(target, root, len) != 0 || target[len] != '/')
-		return false;
-	memcpy(path, target + len + 1, (size_t)n - len);
-	return true;
-}
-
-static bool root_path(const struct fs_mount *m, char path[PATH_MAX])
+/* The path of what a descriptor of ours is open on. */
+static bool descriptor_path(int fd, char path[PATH_MAX])
 {
 	char link[32];
 	ssize_t n;
 
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", m->root_fd);
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, PATH_MAX - 1);
 	path[n > 0 ? n : 0] = '\0';
 	return n > 0;
+}
+
+/* The same from the vault's root, whose own path is `root`. */
+static bool path_of_descriptor(const char *root, int fd, char path[PATH_MAX])
+{
+	char target[PATH_MAX];
+	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+
+	if (!descriptor_path(fd, target) || strncmp(target, root, len) != 0 ||
+	    target[len] != '/')
+		return false;
+	(void)snprintf(path, PATH_MAX, "%s", target + len + 1);
+	return true;
 }
 
 /* Plain handles that write to what is not plain any more go round the rules. */
@@ -104,7 +100,7 @@ static void tell_of_writers(struct fs_mount *m)
 	char root[PATH_MAX], path[PATH_MAX];
 	unsigned told = 0;
 
-	if (!root_path(m, root))
+	if (!descriptor_path(m->root_fd, root))
 		return;
 	pthread_mutex_lock(&m->handles_lock);
 	for (struct fs_handle *h = m->handles; h && told < RELOAD_TOLD; h = h->next) {
@@ -247,8 +243,8 @@ static bool backing_path(struct fs_mount *m, struct fs_inode *i, char path[PATH_
 
 	if (fd < 0)
 		return false;
-	known = fstat(fd, &st) == 0 && st.st_nlink == 1 && root_path(m, root) &&
-		path_of_descriptor(root, fd, path);
+	known = fstat(fd, &st) == 0 && st.st_nlink == 1 &&
+		descriptor_path(m->root_fd, root) && path_of_descriptor(root, fd, path);
 	fs_inode_fd_put(m, i, fd);
 	return known;
 }
