@@ -3,6 +3,7 @@
  */
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -13,10 +14,6 @@
 #include "report.h"
 #include "rewrite.h"
 #include "shared.h"
-
-#ifndef FUSE_SUPER_MAGIC
-#define FUSE_SUPER_MAGIC 0x65735546
-#endif
 
 #define FILES_RETRY_MS 10 /* while somebody outside holds the lock */
 #define FILES_PIECE    (1 << 20)
@@ -300,14 +297,10 @@ static int repair_progress(void *ctx, uint64_t bytes)
 	return fs_control_stopping(((struct log *)ctx)->m) ? -ECANCELED : 0;
 }
 
-/* Nobody at all has it open for writing where a lease can be had (fcntl(2), F_SETLEASE).
- */
+/* As far as can be known. */
 static int has_writers(int fd)
 {
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return errno == EAGAIN;
-	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
-	return 0;
+	return fs_has_writers(fd) > 0;
 }
 
 /* By programs in the mount, or outside of it. 1, 0 or -errno. */

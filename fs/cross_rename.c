@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "file.h"
+#include "ops.h"
 #include "rewrite.h"
 #include "statefile.h"
 
@@ -326,9 +327,7 @@ static int replacement_base(struct renaming *r, off_t visible, off_t *base)
 	rc = fs_inode_stat(r->m, r->dst, &st);
 	if (rc)
 		return rc;
-	if (source_begun(r, &begun) &&
-	    (st.st_mtim.tv_sec < begun.tv_sec ||
-	     (st.st_mtim.tv_sec == begun.tv_sec && st.st_mtim.tv_nsec <= begun.tv_nsec)))
+	if (source_begun(r, &begun) && !fs_later_time(st.st_mtim, begun))
 		return 0;
 	return rename_refuse(r, -EBUSY, r->new_path,
 			     "records came since the new file was begun, and the program "

@@ -338,6 +338,9 @@ int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_
 int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
 /* The same with jsonl_file_freeze_any. */
 int fs_freeze_any(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
+/* Does anybody at all, be it round the mount, have the file open for writing? 1 or 0: a
+ * read lease tells (fcntl(2), F_SETLEASE); -errno: it cannot be known here. */
+int fs_has_writers(int fd) jsonl_must_check;
 
 /* ---- idle.c: governed files that are kept open for a while after the last close ---- */
 int fs_idle_init(struct fs_mount *m) jsonl_must_check;

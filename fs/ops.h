@@ -21,6 +21,8 @@ void fs_stat_public(const struct fs_inode *i, struct stat *st);
  * read since belongs to these times, and is good for as long as they stay. */
 bool fs_stamp_is_old(const struct stat *st);
 bool fs_same_time(struct timespec a, struct timespec b);
+/* Is `a` later than `b`? */
+bool fs_later_time(struct timespec a, struct timespec b);
 
 /* ---- xattr.c: extended attributes and file flags ---- */
 void fs_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,

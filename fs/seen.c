@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hash.h"
+
 struct seen_entry {
 	uint64_t path;	/* hash; 0: free */
 	uint64_t start; /* of the process */
@@ -36,10 +38,8 @@ void fs_seen_deinit(struct fs_mount *m)
 
 static uint64_t hash_path(const char *s)
 {
-	uint64_t h = 14695981039346656037ULL;
+	uint64_t h = jsonl_hash(JSONL_HASH_START, s, strlen(s));
 
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 1099511628211ULL;
 	return h ? h : 1;
 }
 

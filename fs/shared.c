@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "ops.h"
 #include "tail.h"
 #include "transaction.h"
 
@@ -141,14 +142,18 @@ static const struct jsonl_file_events shared_events = {
 
 /* ---- lifetime ---- */
 
-/* Nobody at all has the file open for writing: a read lease tells (fcntl(2), F_SETLEASE).
- * Where it tells nothing, a torn tail has to rest before it is repaired. */
-static bool is_quiet(int fd)
+int fs_has_writers(int fd)
 {
 	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return false;
+		return errno == EAGAIN ? 1 : -errno;
 	fcntl(fd, F_SETLEASE, F_UNLCK);
-	return true;
+	return 0;
+}
+
+/* Where it is not known, a torn tail has to rest before it is repaired. */
+static bool is_quiet(int fd)
+{
+	return fs_has_writers(fd) == 0;
 }
 
 static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared **shared)
@@ -360,15 +365,10 @@ struct fs_visible {
 	struct timespec mtime, ctime;
 };
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 static bool visible_is_good(const struct fs_visible *v, const struct stat *st)
 {
 	return v && v->ino == st->st_ino && v->size == st->st_size &&
-	       same_time(&v->mtime, &st->st_mtim) && same_time(&v->ctime, &st->st_ctim);
+	       fs_same_time(v->mtime, st->st_mtim) && fs_same_time(v->ctime, st->st_ctim);
 }
 
 static void visible_note(struct fs_inode *i, const struct stat *st, off_t visible)

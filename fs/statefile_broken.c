@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "hash.h"
 #include "replace.h"
 #include "staging.h"
 
@@ -29,10 +30,8 @@ static int kept_dir(struct fs_mount *m)
 static void kept_name(const char *path, char name[NAME_MAX + 1])
 {
 	const char *slash = strrchr(path, '/');
-	uint64_t h = 14695981039346656037ULL;
+	uint64_t h = jsonl_hash(JSONL_HASH_START, path, strlen(path));
 
-	for (const char *c = path; *c; c++)
-		h = (h ^ (unsigned char)*c) * 1099511628211ULL;
 	snprintf(name, NAME_MAX + 1, "%016llx-%.200s", (unsigned long long)h,
 		 slash ? slash + 1 : path);
 }
@@ -159,10 +158,10 @@ int fs_statefile_broken(struct fs_mount *m, struct fs_inode *i,
 		return verdict < 0 ? verdict : 0;
 	if (m->config.readonly)
 		return -jsonl_error_errno(verdict);
-	/* Nobody has it open for writing, outside either: a read lease tells. */
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return errno == EAGAIN ? 0 : -jsonl_error_errno(verdict);
-	fcntl(fd, F_SETLEASE, F_UNLCK);
+	/* Nobody may be about to mend it, outside either. */
+	rc = fs_has_writers(fd);
+	if (rc)
+		return rc > 0 ? 0 : -jsonl_error_errno(verdict);
 	fs_path_of(m, i, b.path, sizeof(b.path));
 	rc = broken_place(&b);
 	if (!rc)

@@ -5,6 +5,9 @@
 #include <fcntl.h>
 #include <limits.h>
 
+#include "hash.h"
+#include "ops.h"
+
 /* Held from the look at the present version until the new one has its place, outside
  * tree_lock: those of one file come one after the other. */
 #define COMMIT_LOCKS 16
@@ -27,15 +30,12 @@ static uint64_t generation_of(int dir, const char *name, int flags)
 		struct file_handle h;
 		char bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
 	} buf;
-	uint64_t hash = 14695981039346656037ULL;
 	int id;
 
 	buf.h.handle_bytes = MAX_HANDLE_SZ;
 	if (name_to_handle_at(dir, name, &buf.h, &id, flags) < 0)
 		return 0;
-	for (unsigned k = 0; k < buf.h.handle_bytes; k++)
-		hash = (hash ^ buf.h.f_handle[k]) * 1099511628211ULL;
-	return hash;
+	return jsonl_hash(JSONL_HASH_START, buf.h.f_handle, buf.h.handle_bytes);
 }
 
 int fs_version_of(int dir, const char *name, struct fs_version *v, struct stat *st)
@@ -53,8 +53,7 @@ int fs_version_of(int dir, const char *name, struct fs_version *v, struct stat *
 bool fs_version_same(const struct fs_version *a, const struct fs_version *b)
 {
 	return a->dev == b->dev && a->ino == b->ino && a->generation == b->generation &&
-	       a->size == b->size && a->mtime.tv_sec == b->mtime.tv_sec &&
-	       a->mtime.tv_nsec == b->mtime.tv_nsec;
+	       a->size == b->size && fs_same_time(a->mtime, b->mtime);
 }
 
 int fs_statefile_lost(struct fs_mount *m, const struct jsonl_settings *settings,
@@ -73,12 +72,6 @@ int fs_statefile_lost(struct fs_mount *m, const struct jsonl_settings *settings,
 
 /* ---- a rename ---- */
 
-static bool later(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec > b->tv_sec ||
-	       (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec);
-}
-
 /* Whether the program that renames has read the file is known; of one that read for it
  * (jq . f > t && mv t f) only that it did so after the new file was begun, or it would not
  * have been begun. NULL: nothing is lost that could be seen. */
@@ -95,7 +88,7 @@ static const char *lost_by_rename(struct fs_mount *m, const char *path,
 			   : "another program has written it since this one read it, and "
 			     "its change is overwritten";
 	/* A rename changes no other time. */
-	if (begun && later(&st->st_ctim, begun))
+	if (begun && fs_later_time(st->st_ctim, *begun))
 		return "it was changed after the file that takes its place was begun, by "
 		       "a program that has not read it, and that change is overwritten";
 	return NULL;

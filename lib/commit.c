@@ -5,6 +5,7 @@
 
 #include "cleanup.h"
 #include "commit_internal.h"
+#include "hash.h"
 
 /* ---- the intent ---- */
 
@@ -26,14 +27,14 @@ static int intent_measure(struct intent *i, struct jsonl_stage *stage, char *buf
 	ssize_t got;
 
 	i->length = 0;
-	i->sum = jsonl_commit_sum(0, NULL, 0);
+	i->sum = JSONL_HASH_START;
 	while ((got = jsonl_stage_read(stage, i->length, buf, COMMIT_CHUNK, &bytes)) >
 	       0) {
 		if (!i->length) {
 			i->head_len = got < COMMIT_HEAD ? (uint32_t)got : COMMIT_HEAD;
 			memcpy(i->bytes + i->path_len + i->stage_len, bytes, i->head_len);
 		}
-		i->sum = jsonl_commit_sum(i->sum, bytes, (size_t)got);
+		i->sum = jsonl_hash(i->sum, bytes, (size_t)got);
 		i->length += (uint64_t)got;
 	}
 	return (int)got;

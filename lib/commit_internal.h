@@ -25,8 +25,6 @@ struct intent {
 
 #define INTENT_FIXED offsetof(struct intent, bytes)
 
-/* Continues the sum of `len` bytes more; with NULL: the sum of none. */
-uint64_t jsonl_commit_sum(uint64_t sum, const void *data, size_t len);
 uint64_t jsonl_commit_intent_check(const struct intent *i);
 size_t jsonl_commit_intent_size(const struct intent *i);
 /* As good as it can: a failure leaves the intent. */

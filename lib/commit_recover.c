@@ -4,20 +4,9 @@
 
 #include "cleanup.h"
 #include "commit_internal.h"
+#include "hash.h"
 
 #define COMMIT_SAVE (8u << 20) /* a part that is cut is set aside up to this size */
-
-/* FNV-1a, 64 bits. */
-uint64_t jsonl_commit_sum(uint64_t sum, const void *data, size_t len)
-{
-	const unsigned char *p = data;
-
-	if (!p)
-		return UINT64_C(0xcbf29ce484222325);
-	for (size_t i = 0; i < len; i++)
-		sum = (sum ^ p[i]) * UINT64_C(0x100000001b3);
-	return sum;
-}
 
 size_t jsonl_commit_intent_size(const struct intent *i)
 {
@@ -29,8 +18,7 @@ uint64_t jsonl_commit_intent_check(const struct intent *i)
 	struct intent copy = *i;
 
 	copy.check = 0;
-	return jsonl_commit_sum(jsonl_commit_sum(0, NULL, 0), &copy,
-				jsonl_commit_intent_size(i));
+	return jsonl_hash(JSONL_HASH_START, &copy, jsonl_commit_intent_size(i));
 }
 
 void jsonl_commit_intent_clear(const struct jsonl_io *io, int fd, bool durable)
@@ -79,7 +67,7 @@ static int range_sum(struct jsonl_file *f, uint64_t from, uint64_t len, uint64_t
 
 	if (!buf)
 		return -ENOMEM;
-	*sum = jsonl_commit_sum(0, NULL, 0);
+	*sum = JSONL_HASH_START;
 	while (len) {
 		size_t want = len < COMMIT_CHUNK ? (size_t)len : COMMIT_CHUNK;
 		ssize_t got = jsonl_io_read_full(f->io, f->fd, buf, want, (off_t)from);
@@ -88,7 +76,7 @@ static int range_sum(struct jsonl_file *f, uint64_t from, uint64_t len, uint64_t
 			return (int)got;
 		if ((size_t)got < want)
 			return -ESTALE;
-		*sum = jsonl_commit_sum(*sum, buf, want);
+		*sum = jsonl_hash(*sum, buf, want);
 		from += want;
 		len -= want;
 	}

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "hash.h"
 #include "report.h"
 
 #define DIR_NAME     "quarantine"
@@ -18,24 +19,13 @@ static bool is_entry(const char *name)
 	return name[0] != '\0' && name[0] != '.' && !strchr(name, '/');
 }
 
-uint64_t jsonl_quarantine_hash(uint64_t hash, const void *data, size_t len)
-{
-	const unsigned char *p = data;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ p[i]) * 0x100000001b3ULL;
-	return hash;
-}
-
 /* Of the path and the bytes; never 0, which stands for none. */
 static uint64_t hash_item(const struct jsonl_quarantine_item *item)
 {
-	uint64_t hash = 0xcbf29ce484222325ULL;
+	uint64_t hash = jsonl_hash(JSONL_HASH_START, item->path, strlen(item->path) + 1);
 
-	hash = jsonl_quarantine_hash(hash, item->path, strlen(item->path) + 1);
 	for (int i = 0; i < item->niov; i++)
-		hash = jsonl_quarantine_hash(hash, item->iov[i].iov_base,
-					     item->iov[i].iov_len);
+		hash = jsonl_hash(hash, item->iov[i].iov_base, item->iov[i].iov_len);
 	return hash ? hash : 1;
 }
 

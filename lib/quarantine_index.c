@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "hash.h"
 #include "report.h"
 
 #define INDEX_NAME "quarantine.jsonl"
@@ -55,7 +56,7 @@ static int owners_add(struct owners *o, const char *name, uid_t uid)
 		o->cap = cap;
 	}
 	o->list[o->count++] = (struct owner){
-	    .name = jsonl_quarantine_hash(1, name, strlen(name)),
+	    .name = jsonl_hash(1, name, strlen(name)),
 	    .uid = uid,
 	};
 	return 0;
@@ -114,7 +115,7 @@ static int recall_index(struct jsonl_quarantine *q, struct owners *owners)
 static int count_file(struct jsonl_quarantine *q, const struct owners *owners,
 		      const char *name)
 {
-	struct owner key = {.name = jsonl_quarantine_hash(1, name, strlen(name))};
+	struct owner key = {.name = jsonl_hash(1, name, strlen(name))};
 	const struct owner *owner = NULL;
 	struct stat st;
 	uint64_t blocks;

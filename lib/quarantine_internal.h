@@ -27,8 +27,6 @@ struct jsonl_quarantine {
 	struct jsonl_quarantine_table table;
 };
 
-/* FNV-1a, continued from `hash`. It finds candidates, which are then compared. */
-uint64_t jsonl_quarantine_hash(uint64_t hash, const void *data, size_t len);
 /* A moment, in nanoseconds since the epoch, that no earlier name of this run has. */
 int64_t jsonl_quarantine_stamp(struct jsonl_quarantine *q);
 /* Formats the seconds of a stamp by strftime(3), UTC. */
