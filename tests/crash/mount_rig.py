@@ -77,9 +77,9 @@ def let_go(pid, mnt):
     """What the daemon's parent does, which is not there with -f: a thread of a dead daemon
     may wait in the kernel for a directory that a program has locked whose request nobody
     answers any more. Then the connection is cut."""
-    minor = next(line.split()[2].split(":")[1] for line in open("/proc/self/mountinfo")
-                 if line.split()[4] == str(mnt))
-    while True:
+    minor = next((line.split()[2].split(":")[1] for line in open("/proc/self/mountinfo")
+                  if line.split()[4] == str(mnt)), None)
+    while minor:
         time.sleep(0.2)
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

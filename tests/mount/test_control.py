@@ -17,11 +17,15 @@ import pytest
 from test_mounting import fuse_for_all, v, vault  # noqa: F401: fixtures
 from util import (
     BAD,
+    DAMAGE,
+    FAILED,
     NO,
     NOBODY,
+    USAGE,
     append,
     as_user,
     binary,
+    ctl,
     parse,
     refused,
     run,
@@ -30,14 +34,7 @@ from util import (
 )
 
 GOOD = b'{"a":1}\n'
-OK, DAMAGE, FAILED, USAGE = 0, 4, 8, 16
 EUSERS, ENOSYS, EMSGSIZE = 87, 38, 90
-
-
-def ctl(*argv, code=OK, **kw):
-    p = run(binary("jsonlfsctl"), *argv, **kw)
-    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
-    return p
 
 
 @pytest.fixture

@@ -9,17 +9,26 @@ import time
 
 import pytest
 
-from util import BAD, NOBODY, PYTHON, append, binary, parse, records, refused, run, running, wait_for
+from util import (
+    BAD,
+    DAMAGE,
+    FAILED,
+    NOBODY,
+    PYTHON,
+    USAGE,
+    append,
+    binary,
+    ctl,
+    parse,
+    records,
+    refused,
+    run,
+    running,
+    wait_for,
+)
 
 GOOD = b'{"a":1}\n'
-OK, LEFT, FAILED, USAGE = 0, 4, 8, 16
 STAMP = r"\d{8}T\d{6}\.\d{9}Z"
-
-
-def ctl(*argv, code=OK, **kw):
-    p = run(binary("jsonlfsctl"), *argv, **kw)
-    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
-    return p
 
 
 @pytest.fixture(params=["bare", "mounted"])
@@ -47,13 +56,13 @@ def test_append(place):
 
 def test_append_leaves_out_what_is_no_record(place):
     x = place / "x.jsonl"
-    p = ctl("append", x, code=LEFT,
+    p = ctl("append", x, code=DAMAGE,
             stdin=GOOD + b"{'a':1}\n" + GOOD + b"{}{}\n\"\xff\"\n[1,\n" + GOOD)
     assert x.read_bytes() == GOOD * 3
     lines = p.stderr.decode().splitlines()
     assert [re.match(r"jsonlfsctl: line (\d): byte (\d): ", line).groups() for line in lines] \
         == [("2", "1"), ("4", "2"), ("5", "1"), ("6", "3")]
-    p = ctl("append", x, code=LEFT, stdin=b'"' + b"x" * (17 << 20) + b'"\n' + GOOD)
+    p = ctl("append", x, code=DAMAGE, stdin=b'"' + b"x" * (17 << 20) + b'"\n' + GOOD)
     assert p.stderr.startswith(b"jsonlfsctl: line 1: ") and p.stderr.count(b"\n") == 1
     assert x.read_bytes() == GOOD * 4
 
@@ -146,7 +155,7 @@ def test_append_refusals(workdir, mount):
     assert b"jsonlfsctl repair" in p.stderr
     # What the mount wants besides.
     m = mount("value=object")
-    p = ctl("append", m.p("x.jsonl"), stdin=GOOD + b"[1]\n" + GOOD, code=LEFT)
+    p = ctl("append", m.p("x.jsonl"), stdin=GOOD + b"[1]\n" + GOOD, code=DAMAGE)
     assert b"line 2: the mount refuses this record" in p.stderr
     assert m.both("x.jsonl") == GOOD * 2
 
@@ -182,7 +191,7 @@ def test_quarantine_of_a_mount(m):
     p = ctl("quarantine", "show", m.mnt, y["file"])
     assert p.stdout == GOOD + b"{'b':1}\n" and p.stderr == b""
     # Back again: not as it is, but when it has been mended.
-    p = ctl("quarantine", "restore", m.mnt, y["file"], code=LEFT)
+    p = ctl("quarantine", "restore", m.mnt, y["file"], code=DAMAGE)
     assert b"line 2: byte 1: " in p.stderr and b"--edited" in p.stderr
     assert m.both("sub/y.jsonl") == b""
     p = ctl("quarantine", "restore", m.mnt, y["file"], "--edited=-", stdin=b'{"b":1}\n')

@@ -12,17 +12,25 @@ import time
 
 import pytest
 from test_mounting import fuse_for_all, v, vault  # noqa: F401: fixtures
-from util import BAD, ENV, NOBODY, append, as_user, binary, parse, refused, run, wait_for
+from util import (
+    BAD,
+    DAMAGE,
+    ENV,
+    FAILED,
+    NOBODY,
+    USAGE,
+    append,
+    as_user,
+    binary,
+    ctl,
+    parse,
+    refused,
+    run,
+    wait_for,
+)
 
 LINE = b"no JSON\n"
 GOOD = b'{"a":1}\n'
-OK, DAMAGE, FAILED, USAGE = 0, 4, 8, 16
-
-
-def ctl(*argv, code=OK, **kw):
-    p = run(binary("jsonlfsctl"), *argv, **kw)
-    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
-    return p
 
 
 @pytest.fixture

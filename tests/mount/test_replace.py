@@ -17,13 +17,18 @@ from test_mounting import v, vault  # noqa: F401: fixtures
 
 from util import (
     DAEMON,
+    DAMAGE,
+    FAILED,
     NO,
     NOBODY,
+    OK,
     PYTHON,
+    USAGE,
     append,
     as_user,
     binary,
     check_lines,
+    ctl,
     parse,
     refused,
     run,
@@ -32,13 +37,6 @@ from util import (
 )
 
 GOOD = b'{"a":1}\n'
-OK, DAMAGE, FAILED, USAGE = 0, 4, 8, 16
-
-
-def ctl(*argv, code=OK, **kw):
-    p = run(binary("jsonlfsctl"), *argv, **kw)
-    assert p.returncode == code, (p.returncode, p.stdout, p.stderr)
-    return p
 
 
 def ask(path, request, files=()):

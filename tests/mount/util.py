@@ -140,6 +140,14 @@ def py(script, cwd, *args, check=0, timeout=30, uid=None):
     )
 
 
+OK, DAMAGE, FAILED, USAGE = 0, 4, 8, 16
+
+
+def ctl(*argv, code=OK, **kw):
+    """jsonlfsctl. code: the exit status it must have, one of these."""
+    return run(binary("jsonlfsctl"), *argv, check=code, **kw)
+
+
 def start(*argv, cwd=None, **kw):
     """A program that runs beside the test; the caller ends it."""
     kw.setdefault("stdin", subprocess.DEVNULL)
