@@ -82,7 +82,7 @@ struct fs_inode {
 	/* The reloads of the rules as of which its class was found, and as of which the
 	 * kernel was told to look again (reload.h). */
 	_Atomic unsigned serial, asked;
-	_Atomic int64_t begun;	  /* plain: when an open emptied it, CLOCK_REALTIME in
+	_Atomic int64_t begun;	  /* plain: its change time when an open emptied it, in
 				   * ns; 0: not since it is in the table */
 	_Atomic bool one_each;	  /* governed: the last writer closed after one append */
 	struct fs_visible *visible; /* governed: as it was when closed; on the heap */

@@ -342,7 +342,7 @@ int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 {
 	cleanup_close int writable = -1;
 	struct fs_caller saved;
-	struct timespec now;
+	struct stat st;
 	int r;
 
 	if ((flags & O_ACCMODE) == O_RDONLY) {
@@ -356,9 +356,10 @@ int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 	if (ftruncate(fd, 0))
 		r = -errno;
 	fs_caller_restore(&saved);
-	/* By the clock that file times go by. */
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	i->begun = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	/* By the time that the file has got: clocks run apart from those by up to a tick, and
+	 * what was changed before would seem to be later. */
+	if (!r && !fstat(fd, &st))
+		i->begun = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
 	return r;
 }
 

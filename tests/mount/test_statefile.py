@@ -260,6 +260,19 @@ def test_a_rename_by_another_program_than_the_one_that_read(state):
     assert m.both("registry.json") == b'{"n":7}\n'
 
 
+def test_what_is_begun_right_after_a_change_loses_nothing(state):
+    """Whatever the clock says within one tick of it."""
+    m = state(lostupdate="refuse")
+    m.p("t").write_text("")
+    for n in range(30):
+        m.p("registry.json").write_text(f'{{"n":{n}}}\n')
+        m.p("registry.json").stat()
+        m.p("t").write_text(f'{{"m":{n}}}\n')
+        run("mv", m.p("t"), m.p("registry.json"), check=0)
+        run("mv", m.p("registry.json"), m.p("t"), check=0)
+    assert m.counter("lost_updates") == 0
+
+
 @pytest.mark.limit(120)
 @pytest.mark.parametrize("how", ["write", "rename"])
 def test_what_is_refused_and_tried_again_loses_nothing(state, how):
