@@ -110,6 +110,28 @@ def pytest_runtest_makereport(item, call):
                 report.sections.append((f"log of {m.mnt}", m.log()[-6000:]))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What the differential test saw, operation by answer."""
+    seen, seeds = {}, []
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            if name == "seeds" and report.when == "call":
+                seeds.append(f"  {report.nodeid.split('::')[-1]}: seeds {value}")
+            if name == "answers" and report.when == "call":
+                for key, n in value.items():
+                    op, answer = key.split()
+                    row = seen.setdefault(op, {})
+                    row[answer] = row.get(answer, 0) + n
+    if seen:
+        total = sum(sum(row.values()) for row in seen.values())
+        terminalreporter.section(f"{total} operations, bare and mounted, by answer")
+        for line in sorted(seeds):
+            terminalreporter.write_line(line)
+        for op in sorted(seen):
+            cells = " ".join(f"{a}:{n}" for a, n in sorted(seen[op].items()))
+            terminalreporter.write_line(f"  {op:16} {cells}")
+
+
 class Hung(BaseException):
     """Raised in the test by the watchdog; not an Exception, so that no test catches it."""
 

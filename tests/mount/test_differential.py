@@ -1,19 +1,24 @@
 """A plain file cannot tell that it is mounted: random operations by four users, done on a
 bare directory and on a mounted one, answer alike and leave equal trees.
 
-JSONLFS_DIFF_OPS is the number of operations (5,000), JSONLFS_DIFF_SEED where to begin. A
-failure prints the shortest sequence found; it then becomes one of the named cases below."""
+JSONLFS_DIFF_OPS is the number of operations (20,000; 4,000 with sanitizers),
+JSONLFS_DIFF_SEED where to begin. A failure prints the shortest sequence found; it then becomes
+one of the named cases below."""
 
 import os
+import random
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import differ
-from differ import OLD
+import util
 
-OPS = int(os.environ.get("JSONLFS_DIFF_OPS", "5000"))
+OPS = int(os.environ.get("JSONLFS_DIFF_OPS") or (4000 if util.sanitized() else 20_000))
 SEED = int(os.environ.get("JSONLFS_DIFF_SEED", "1"))
+PARTS = 4  # that can run beside one another
 ROUND = 500  # operations in one pair of directories
 
 
@@ -34,14 +39,14 @@ def arena(mount, tmp_path_factory):
     bare.mkdir()
     count = [0]
 
-    def make():
+    def make(worker=differ.Worker):
         count[0] += 1
         # Deep enough that links to ".." stay in what belongs to this pair.
         name = f"pair{count[0]}/u/v/w"
         for top in (bare, m.mnt):
             os.makedirs(top / name)
             os.chmod(top / name, 0o777)
-        return differ.Pair(bare / name, m.mnt / name, m.b(name))
+        return differ.Pair(bare / name, m.mnt / name, m.b(name), worker)
 
     make.mount = m
     yield make
@@ -110,6 +115,28 @@ CASES = {
         ("ben", "mknod", "p/n", 0o100666, 0),
         ("ben", "symlink", "n", "p/s"),
     ],
+    "beyond the caller's limit of file sizes": [
+        ("ben", "limit", 100000),
+        ("ben", "open", 0, "f", RW, 0o644),
+        ("ben", "pwrite", 0, 1, 4097, 99000),
+        ("ben", "pwrite", 0, 1, 4097, 100000),
+        ("ben", "fallocate", 0, 0, 99000, 4097),
+        ("ben", "fallocate", 0, 1, 99000, 4097),
+        ("ben", "ftruncate", 0, 100000),
+        ("ben", "ftruncate", 0, 100001),
+        ("ben", "truncate", "f", 200000),
+        ("ben", "copy_file_range", 0, 0, 0, 100000, 5000),
+        ("ben", "copy_file_range", 0, 0, 0, 99999, 5000),
+        ("ben", "fstat", 0),
+    ],
+    "forty links, and one more": [
+        ("ada", "symlink", "f", "l1"),
+        *(("ada", "symlink", f"l{n - 1}", f"l{n}") for n in range(2, 42)),
+        ("ada", "open", 0, "l40", RW, 0o600),
+        ("ada", "open", 1, "l41", RW, 0o600),
+        ("ada", "stat", "l40"),
+        ("ada", "stat", "l41"),
+    ],
     "names beyond the limit, through links and out of links": [
         ("ada", "symlink", "a", "a"),
         ("ada", "open", 0, "a", RW, 0o600),
@@ -133,8 +160,8 @@ def test_case(arena, name):
 
 # What every normal run must have seen: an empty cell means that the test has gone blind.
 WANTED = {
-    "open": "ok EACCES EEXIST ENOENT EISDIR ENOTDIR EINVAL",
-    "read": "ok EBADF", "write": "ok EBADF", "pread": "ok", "pwrite": "ok",
+    "open": "ok EACCES EEXIST ENOENT EISDIR ENOTDIR EINVAL ELOOP ENAMETOOLONG",
+    "read": "ok EBADF", "write": "ok EBADF EFBIG", "pread": "ok", "pwrite": "ok",
     "lseek": "ok ENXIO EINVAL", "ftruncate": "ok EINVAL", "fallocate": "ok EINVAL ENOTSUP",
     "fstat": "ok", "fchmod": "ok EPERM", "fchown": "ok EPERM", "fsync": "ok", "fdatasync": "ok",
     "futimens": "ok", "copy_file_range": "ok EBADF", "sendfile": "ok", "setfl": "ok",
@@ -142,12 +169,14 @@ WANTED = {
     "getflags": "ok", "setflags": "ok", "stat": "ok ENOENT", "lstat": "ok ENOENT ENOTDIR",
     "access": "ok EACCES ENOENT", "listdir": "ok ENOENT ENOTDIR", "chdir": "ok",
     "mkdir": "ok EEXIST EACCES ENOENT", "rmdir": "ENOTDIR ENOTEMPTY ENOENT",
-    "unlink": "ok EISDIR ENOENT", "rename": "ok EEXIST EINVAL ENOENT ENOTDIR",
-    "link": "ok EEXIST EPERM ENOENT", "symlink": "ok EEXIST", "readlink": "EINVAL ENOENT",
+    "unlink": "ok EISDIR ENOENT", "rename": "ok EEXIST EINVAL ENOENT ENOTDIR EACCES EXDEV",
+    "link": "ok EEXIST EPERM ENOENT EXDEV", "symlink": "ok EEXIST", "readlink": "EINVAL ENOENT",
     "mknod": "ok EEXIST EPERM", "chmod": "ok EPERM ENOENT", "chown": "ok EPERM ENOENT",
     "lchown": "ok EPERM", "truncate": "ok EACCES EISDIR EINVAL", "utimens": "ok EPERM ENOENT",
     "setxattr": "ok EPERM ENOTSUP E2BIG EACCES", "getxattr": "ENODATA ENOENT",
     "listxattr": "ok ENOENT", "removexattr": "ok EPERM ENODATA", "umask": "ok", "statvfs": "ok",
+    "direct": "ok EACCES EISDIR ENOENT", "execute": "EACCES ENOENT", "limit": "ok",
+    "ofd": "ok EBADF EAGAIN", "scan": "ok EACCES ENOENT ENOTDIR",
 }
 
 
@@ -160,36 +189,236 @@ def empty_cells(seen):
     ]
 
 
-@pytest.mark.limit(60 + OPS // 20)
-def test_random_operations(arena, capsys):
+def report(request, seen, seeds):
+    """For the summary at the end of the run (conftest.py)."""
+    request.node.user_properties.append(("seeds", f"{seeds[0]} to {seeds[-1]}"))
+    request.node.user_properties.append(
+        ("answers", {f"{op} {answer}": n for (op, answer), n in seen.items()}))
+
+
+def add(seen, more):
+    for key, n in more.items():
+        seen[key] = seen.get(key, 0) + n
+
+
+def run_round(pair, source, n):
+    """n operations and a look at the trees after each: thoroughly at both directories below,
+    at the mount sometimes so, sometimes not at all, that its caches are not always warm."""
+    looks = source.r.choice([1, 8, 64])
+    for k in range(n):
+        op = differ.PROLOGUE[k] if k < len(differ.PROLOGUE) else source.draw()
+        source.note(op, pair.step(op))
+        if k % looks == 0:
+            pair.compare_trees(k % 16 == 0)
+        else:
+            pair.compare_backing()
+    pair.compare_trees()
+    pair.compare_holes()
+
+
+@pytest.mark.limit(120 + OPS // PARTS // 20)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_operations(arena, request, part):
     tmpfile = has_tmpfile(arena.mount.mnt)
     passthrough = bool(arena.mount.log_lines("passthrough", 'state="on"'))
-    seen, left, seed = {}, OPS, SEED
-    while left > 0:
-        source = differ.Random(seed, tmpfile, passthrough)
+    seen = {}
+    first = SEED + part * 1_000_000
+    seeds = range(first, first + max(1, OPS // PARTS // ROUND))
+    for seed in seeds:
+        source = differ.Random(random.Random(seed), tmpfile, passthrough)
         with arena() as pair:
             try:
-                for n in range(min(left, ROUND)):
-                    op = differ.PROLOGUE[n] if n < len(differ.PROLOGUE) else source.draw()
-                    source.note(op, pair.step(op))
-                    if n % 100 == 99:
-                        pair.compare_trees()
-                pair.compare_trees()
+                run_round(pair, source, ROUND)
             except differ.Difference as e:
                 failed, text = list(e.done), str(e)
             else:
                 failed = None
-        for key, n in pair.seen.items():
-            seen[key] = seen.get(key, 0) + n
+        add(seen, pair.seen)
         if failed:
+            report(request, seen, seeds)
             ops = differ.shrink(arena, failed)
             why = differ.replay(arena, ops) or text
             steps = "\n".join(f"    {differ.describe(op)}," for op in ops)
             pytest.fail(f"seed {seed}: {why}\nshortest sequence found:\n{steps}", pytrace=False)
-        left -= ROUND
-        seed += 1
-    with capsys.disabled():
-        print(f"\n{OPS} operations, seeds {SEED} to {seed - 1}, by operation and answer:")
-        differ.table(seen)
-    if OPS >= 5000:
+    report(request, seen, seeds)
+    if OPS // PARTS >= 20000:
         assert not empty_cells(seen)
+
+
+class LosesAByte(differ.Worker):
+    def pwrite(self, slot, seed, n, off):
+        return os.pwrite(self.fd(slot), differ.data_of(seed, n)[:-1], off) + (n > 0)
+
+
+class SaysAnotherError(differ.Worker):
+    def answer(self, name, args):
+        said = super().answer(name, args)
+        return "EPERM" if name == "access" and said == "EACCES" else said
+
+
+class DropsSetgid(differ.Worker):
+    def chmod(self, path, mode):
+        os.chmod(path, mode & ~0o2000)
+
+
+class SetsNoTimes(differ.Worker):
+    def utimens(self, path, a, m, follow):
+        return super().utimens(path, "omit" if m == "omit" else "now", m, follow)
+
+
+class LosesAnAttribute(differ.Worker):
+    def setxattr(self, path, name, value, flags, follow):
+        if name != "user.two":
+            super().setxattr(path, name, value, flags, follow)
+
+
+class CopiesInsteadOfLinking(differ.Worker):
+    def link(self, a, b):
+        os.link(a, b, follow_symlinks=False)
+        if os.path.isfile(b) and not os.path.islink(b):
+            os.unlink(b)
+            shutil.copy2(a, b)
+
+
+class LeavesAHoleFilled(differ.Worker):
+    def fallocate(self, slot, mode, off, n):
+        if mode != 3:
+            super().fallocate(slot, mode, off, n)
+
+
+@pytest.mark.parametrize("worker", [
+    LosesAByte, SaysAnotherError, DropsSetgid, SetsNoTimes, LosesAnAttribute,
+    CopiesInsteadOfLinking, LeavesAHoleFilled])
+def test_what_is_broken_is_found(arena, worker):
+    """The rig itself: a mounted side that does one thing wrongly does not get far."""
+    passthrough = bool(arena.mount.log_lines("passthrough", 'state="on"'))
+    for seed in range(SEED, SEED + 8):
+        source = differ.Random(random.Random(seed), False, passthrough)
+        with arena(worker) as pair:
+            try:
+                run_round(pair, source, ROUND)
+            except differ.Difference as e:
+                assert differ.replay(lambda: arena(worker), list(e.done))
+                assert not differ.replay(arena, list(e.done))
+                return
+    pytest.fail("no difference was found")
+
+
+@pytest.mark.limit(180)
+def test_operations_by_many_threads(arena, request):
+    """Each user has two threads, each of them a directory: nobody's answers and files depend
+    on what the others do at the same time."""
+    passthrough = bool(arena.mount.log_lines("passthrough", 'state="on"'))
+    tmpfile = has_tmpfile(arena.mount.mnt)
+    seen = {}
+    seeds = range(SEED, SEED + max(4, OPS // 2500))
+    for seed in seeds:
+        with arena() as pair:
+            sources = {}
+            for user, (uid, gid, _) in differ.USERS.items():
+                for k in range(differ.THREADS):
+                    top = f"{user}{k}"
+                    for path in (top, f"{top}/y"):
+                        pair.step(("root", "mkdir", path, 0o755))
+                        pair.step(("root", "chown", path, uid, gid))
+                    sources[user, k] = differ.Random(
+                        random.Random(f"{seed} {user} {k}"), tmpfile, passthrough, user,
+                        f"{top}/y/")
+            for _ in range(8):
+                lists = {
+                    user: [[sources[user, k].draw() for _ in range(12)]
+                           for k in range(differ.THREADS)]
+                    for user in differ.USERS
+                }
+                answers = iter(pair.together(lists))
+                for user, of_user in lists.items():
+                    for k, ops in enumerate(of_user):
+                        for op in ops:
+                            sources[user, k].note(op, next(answers))
+                pair.compare_trees()
+            add(seen, pair.seen)
+    report(request, seen, seeds)
+
+
+@pytest.mark.limit(180)
+def test_operations_drawn_by_hypothesis(arena):
+    """Short sequences; what fails is made as small as can be by the one who drew it."""
+    passthrough = bool(arena.mount.log_lines("passthrough", 'state="on"'))
+    tmpfile = has_tmpfile(arena.mount.mnt)
+
+    @settings(
+        max_examples=max(20, OPS // 500), deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck))
+    @given(st.randoms(use_true_random=False), st.integers(1, 60))
+    def sequence(r, n):
+        source = differ.Random(r, tmpfile, passthrough)
+        with arena() as pair:
+            for k in range(n):
+                op = differ.PROLOGUE[k] if k < len(differ.PROLOGUE) else source.draw()
+                source.note(op, pair.step(op))
+            pair.compare_trees()
+
+    sequence()
+
+
+@pytest.mark.parametrize("user", differ.NAMED)
+def test_an_ordinary_users_daemon(workdir, request, user):
+    """The mount is for its user alone, and works with this user's rights and groups: for it
+    there is no difference, and nobody else gets in."""
+    uid, gid, groups = differ.PEOPLE[user]
+    top, mnt, log = workdir / "src", workdir / "mnt", workdir / "daemon.log"
+    for folder in (top, mnt, workdir / "bare"):
+        folder.mkdir()
+        os.chown(folder, uid, gid)
+    with open(log, "wb") as out:
+        daemon = util.subprocess.Popen(
+            [util.binary("jsonlfs"), "-f", top, mnt], user=uid, group=gid,
+            extra_groups=groups, cwd="/", env=util.ENV, stdin=util.subprocess.DEVNULL,
+            stdout=out, stderr=out)
+    try:
+        util.wait_for(lambda: str(mnt) in util.mount_table(), "the mount", 20)
+        for other in ("root", *differ.USERS):
+            if other != user:
+                with differ.Side(workdir, users=[other]) as side:
+                    side.ask(other, [("listdir", ("mnt",))])
+                    assert side.told(other) == [["EACCES"]]
+        alone(request, user, workdir / "bare", mnt, top)
+    finally:
+        util.run("umount", "-l", mnt)
+        assert daemon.wait(40) == 0, log.read_text()
+
+
+def test_roots_daemon_for_root_alone(mount, request):
+    m = mount("noallow_other")
+    for user in differ.USERS:
+        if user != "root":
+            with differ.Side(m.mnt.parent, users=[user]) as side:
+                side.ask(user, [("listdir", (m.mnt.name,)), ("stat", (m.mnt.name + "/f",))])
+                assert side.told(user) == [["EACCES", "EACCES"]]
+    bare = m.source.parent / (m.source.name + ".bare")
+    bare.mkdir()
+    alone(request, "root", bare, m.mnt, m.source,
+          bool(m.log_lines("passthrough", 'state="on"')))
+
+
+def alone(request, user, bare, mnt, source, passthrough=False):
+    """Rounds of one user; the trees below are compared, as root cannot look at the mount."""
+    seen, seeds = {}, range(SEED, SEED + 4)
+    for seed in seeds:
+        folder = f"round{seed}"
+        uid, gid, _ = differ.PEOPLE[user]
+        for top in (bare, source):
+            (top / folder).mkdir()
+            os.chown(top / folder, uid, gid)
+        draw = differ.Random(random.Random(f"{seed} {user}"), False, passthrough, user)
+        with differ.Pair(bare / folder, mnt / folder, source / folder, users=[user]) as pair:
+            for _ in range(200):
+                op = draw.draw()
+                # The kernel opens the file anew for these, which the daemon of a user can
+                # do no more when its mode forbids that.
+                if user != "root" and op[1] in ("getflags", "setflags"):
+                    continue
+                draw.note(op, pair.step(op))
+                pair.compare_backing()
+        add(seen, pair.seen)
+    report(request, seen, seeds)

@@ -605,38 +605,13 @@ def test_names_that_are_no_text(m):
 
 
 libc = ctypes.CDLL(None, use_errno=True)
-libc.opendir.restype = ctypes.c_void_p
-libc.readdir.restype = ctypes.c_void_p
-libc.telldir.restype = ctypes.c_long
-
-
-class Stream:
-    """opendir, readdir, telldir, seekdir: Python has no names for them."""
-
-    def __init__(self, path):
-        self.dir = ctypes.c_void_p(libc.opendir(os.fsencode(path)))
-
-    def read(self):
-        entry = libc.readdir(self.dir)
-        if not entry:
-            return None
-        return ctypes.string_at(entry + 19)
-
-    def tell(self):
-        return libc.telldir(self.dir)
-
-    def seek(self, where):
-        libc.seekdir(self.dir, ctypes.c_long(where))
-
-    def close(self):
-        libc.closedir(self.dir)
 
 
 def test_seekdir(m):
     m.p("d").mkdir()
     for n in range(1000):
         m.p(f"d/{n}").touch()
-    d = Stream(m.p("d"))
+    d = differ.Stream(m.p("d"))
     seen, places = [], []
     while True:
         places.append(d.tell())

@@ -3,6 +3,7 @@ them on the bare file system, whatever way the bytes come, and to root as native
 
 import contextlib
 import errno
+import faulthandler
 import mmap
 import os
 import shutil
@@ -183,6 +184,7 @@ def test_mapping_with_holes(disk, root_too):
         os.close(root)
 
     def body():
+        faulthandler.disable()
         with opened(path, os.O_RDWR) as fd, mmap.mmap(fd, SIZE) as m:
             for at in range(0, SIZE, 4096):
                 m[at] = 1
