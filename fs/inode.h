@@ -27,6 +27,9 @@ struct fs_inode_private {
 	int handle_type;
 
 	bool hashed; /* under mount->inodes_lock */
+	/* Which of table->opens counts the opens of this file: that of the directory in
+	 * whose listing it was last; 0: in none. */
+	_Atomic uint16_t listed;
 
 	/* Made at the first open of a plain file, then kept; under inode->lock. */
 	struct fs_plain_state *plain;
@@ -39,6 +42,7 @@ struct fs_inode_private {
 #define FS_MOUNTS_MAX	 32  /* mounts below the source that file handles are used on */
 #define FS_DEVICES_MAX	 255 /* devices that get inode numbers of their own */
 #define FS_HANDLE_MAX	 128 /* MAX_HANDLE_SZ of the kernel */
+#define FS_LISTINGS_MAX	 1024 /* counters; directories share them */
 #define FS_CACHED_FD_MAX 4096
 #define FS_CACHED_FD_MIN 16
 
@@ -63,6 +67,8 @@ struct fs_inode_table {
 	int nmounts;
 	dev_t devices[FS_DEVICES_MAX];
 	int ndevices;
+
+	_Atomic uint32_t opens[FS_LISTINGS_MAX]; /* see fs_listing_opened */
 
 	struct fs_inode_private root; /* its descriptor is mount->root_fd */
 };
@@ -115,6 +121,10 @@ void fs_descriptor_rebind(struct fs_mount *m, struct fs_inode *i, const void *ha
 void fs_plain_state_free(struct fs_plain_state *s);
 
 /* ---- readdir.c ---- */
+/* A file is opened that the kernel has no pages of: reading it changes its access time, so
+ * that its attributes are asked for again, and a listing of its directory is the cheapest
+ * answer. Any thread. */
+void fs_listing_opened(struct fs_mount *m, struct fs_inode *i);
 void fs_listing_free(struct fs_listing *l);
 
 #endif

@@ -417,6 +417,8 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 	fi->noflush =
 	    (fi->flags & O_ACCMODE) == O_RDONLY || (p->through && closes_silently(fd));
 	fs_handle_link(p->m, &p->base, i);
+	if ((fi->flags & O_ACCMODE) != O_WRONLY && !fi->keep_cache)
+		fs_listing_opened(p->m, i);
 	fi->fh = (uintptr_t)&p->base;
 	steal_fd(&own);
 	steal_ptr(&p);

@@ -3,6 +3,8 @@
 #include "inode.h"
 #include "ops.h"
 
+#include "hash.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
@@ -30,7 +32,9 @@ struct fs_listing {
 	unsigned readers; /* open handles */
 	bool stamped;	  /* the names are those of these times, or newer: */
 	struct timespec mtime, ctime;
-	int64_t filled;	  /* fs_now_ms when all attributes were last asked for */
+	int64_t filled;	  /* fs_now_ms when all attributes were last asked for, */
+	uint32_t opens;	  /* the counter of opens then, */
+	uint32_t entries; /* and how many came with the answer */
 };
 
 static struct fs_dir *dir_of(const struct fuse_file_info *fi)
@@ -77,6 +81,30 @@ static bool names_are_good(struct fs_listing *l, const struct stat *st)
 	return false;
 }
 
+/* Which counter is that of the directory. */
+static uint16_t listing_number(const struct fs_inode *dir)
+{
+	uint64_t ino = dir->ino;
+
+	return 1 + jsonl_hash(JSONL_HASH_START, &ino, sizeof(ino)) % (FS_LISTINGS_MAX - 1);
+}
+
+void fs_listing_opened(struct fs_mount *m, struct fs_inode *i)
+{
+	uint16_t number = i->priv->listed;
+
+	if (number)
+		m->table->opens[number]++;
+}
+
+/* Have the files of the directory been opened since their attributes were asked for, so
+ * many that it is cheaper to ask for all of them than for one by one? */
+static bool attributes_are_good(const struct fs_mount *m, const struct fs_inode *dir,
+				const struct fs_listing *l)
+{
+	return m->table->opens[listing_number(dir)] - l->opens <= l->entries / 4;
+}
+
 /* Counts a reader in, and lets the kernel keep names while the directory does not change,
  * as the pages of a file (see fs_stamp_is_old). It also has to be worth it: names without
  * attributes make a LOOKUP of each, where reading the directory again brings the
@@ -96,7 +124,7 @@ static int join_readers(const struct fs_mount *m, struct fs_inode *dir, int fd,
 		l = dir->priv->listing = calloc(1, sizeof(*l));
 	if (l) {
 		fi->keep_cache =
-		    names_are_good(l, &st) &&
+		    names_are_good(l, &st) && attributes_are_good(m, dir, l) &&
 		    (double)(fs_now_ms() - l->filled) < timeout * 1000 * 3 / 4;
 		fi->cache_readdir = l->stamped && timeout > 0;
 		l->readers++;
@@ -112,10 +140,23 @@ static void leave_readers(struct fs_inode *dir)
 	pthread_mutex_unlock(&dir->lock);
 }
 
-static void names_filled(struct fs_inode *dir)
+/* A listing with attributes begins. */
+static void names_filled(struct fs_mount *m, struct fs_inode *dir)
 {
+	struct fs_listing *l = dir->priv->listing;
+
 	pthread_mutex_lock(&dir->lock);
-	dir->priv->listing->filled = fs_now_ms();
+	l->filled = fs_now_ms();
+	l->opens = m->table->opens[listing_number(dir)];
+	l->entries = 0;
+	pthread_mutex_unlock(&dir->lock);
+}
+
+static void entry_filled(struct fs_inode *dir, struct fs_inode *i)
+{
+	i->priv->listed = listing_number(dir);
+	pthread_mutex_lock(&dir->lock);
+	dir->priv->listing->entries++;
 	pthread_mutex_unlock(&dir->lock);
 }
 
@@ -268,6 +309,7 @@ static size_t add_entry(fuse_req_t req, struct fs_inode *dir, const struct entry
 	if (strcmp(e->name, ".") != 0 && strcmp(e->name, "..") != 0 &&
 	    fs_inode_lookup(m, dir, e->name, &i, &st) == 0) {
 		fs_entry_fill(m, i, &st, &param);
+		entry_filled(dir, i);
 		fs_inode_to_kernel(m, i);
 	}
 	fuse_add_direntry_plus(req, buf, room, e->name, &param, e->next);
@@ -314,7 +356,7 @@ static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 	/* Before the answer: the attributes in it are good for longer than we count. */
 	if (plus && off == 0)
-		names_filled(fs_inode_of(m, ino));
+		names_filled(m, fs_inode_of(m, ino));
 	pthread_mutex_lock(&d->lock);
 	if (!d->buf)
 		d->buf = malloc(DIR_BUFFER);

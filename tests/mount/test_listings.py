@@ -89,6 +89,21 @@ def test_names_go_before_the_attributes_of_their_entries(fifty):
     assert seen.count("LOOKUP") < 25
 
 
+@pytest.mark.parametrize("read, asked", [(50, 2), (2, 1)])
+def test_attributes_of_files_that_were_read_come_with_a_listing(fifty, read, asked):
+    """Reading changes the access time, and each fstat would ask for it by itself."""
+    for n in range(50):
+        (fifty / "dsrc" / "d" / str(n)).write_text("a\n")
+    time.sleep(OLD)
+    files = " ".join(f"d/{n}" for n in range(read))
+    _, seen = readdirs(fifty, f"find d; cat {files}; find d; stat d/*", *LONG)
+    assert seen.count("READDIRPLUS") == asked
+    # Of the files that were read, if there were few; and of the directories.
+    assert seen.count("GETATTR") <= 3 + (read if asked == 1 else 0)
+    again, _ = readdirs(fifty, f"find d; cat {files}; find d; cat {files}; find d", *LONG)
+    assert again == len([op for op in seen if op.startswith("READDIR")])
+
+
 # ---- what is shown ----
 
 
