@@ -2,6 +2,7 @@
  * every flush, and stores nothing. What a request costs here is the round trip itself,
  * the lower bound of what any file system of this kind can reach. The names "stat" and
  * "new" are directories; what is asked for in the latter does not exist until it is made.
+ * "read" is a gigabyte of zeros, which are in memory.
  *
  *   nullfs MOUNTPOINT [FILE]   serves in the foreground until it is unmounted
  *
@@ -21,13 +22,16 @@
 
 static int null_fd = -1;
 
-enum { A_FILE = 2, FULL_DIR, EMPTY_DIR };
+enum { A_FILE = 2, FULL_DIR, EMPTY_DIR, ZEROS };
+
+#define ZEROS_BYTES (INT64_C(1) << 30)
 
 static struct stat null_stat(fuse_ino_t ino)
 {
 	struct stat st = {.st_ino = ino, .st_nlink = 1};
 
-	st.st_mode = ino == A_FILE ? S_IFREG | 0644 : S_IFDIR | 0755;
+	st.st_mode = ino == A_FILE || ino == ZEROS ? S_IFREG | 0644 : S_IFDIR | 0755;
+	st.st_size = ino == ZEROS ? ZEROS_BYTES : 0;
 	return st;
 }
 
@@ -50,6 +54,8 @@ static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		ino = FULL_DIR;
 	else if (parent == FUSE_ROOT_ID && strcmp(name, "new") == 0)
 		ino = EMPTY_DIR;
+	else if (parent == FUSE_ROOT_ID && strcmp(name, "read") == 0)
+		ino = ZEROS;
 	e = null_entry(ino);
 	fuse_reply_entry(req, &e);
 }
@@ -93,6 +99,17 @@ static void null_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		fuse_reply_buf(req, NULL, 0);
 	else
 		fuse_reply_xattr(req, 0);
+}
+
+static void null_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		      struct fuse_file_info *fi)
+{
+	static const char zeros[1 << 20];
+	off_t left = ino == ZEROS && off < ZEROS_BYTES ? ZEROS_BYTES - off : 0;
+
+	if (size > sizeof(zeros))
+		size = sizeof(zeros);
+	fuse_reply_buf(req, zeros, (off_t)size < left ? size : (size_t)left);
 }
 
 /* Where the end is, before and after: that nobody else appended is to be known. */
@@ -152,6 +169,7 @@ static const struct fuse_lowlevel_ops null_ops = {
     .lookup = null_lookup,
     .getattr = null_getattr,
     .open = null_open,
+    .read = null_read,
     .write = null_write,
     .flush = null_flush,
     .fsync = null_fsync,
