@@ -112,7 +112,7 @@ static bool block_undo(struct jsonl_file *f, struct jsonl_stage *stage, bool dur
 	}
 	if (!rc && st.st_size <= f->end) {
 		jsonl_file_view_set(f, f->end);
-		return !durable || f->io->fdatasync(f->io, f->append_fd) == 0;
+		return !durable || jsonl_file_sync_frozen(f, false) == 0;
 	}
 	/* Readers keep the old length; the next append tries again before anything else.
 	 */
@@ -150,13 +150,8 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 
 	jsonl_file_view_hold(f, f->end);
 	rc = block_write(f, stage, buf);
-	if (!rc && c->durable) {
-		rc = f->io->fdatasync(f->io, f->append_fd);
-		if (rc) {
-			jsonl_file_poison(f, rc);
-			rc = -EIO;
-		}
-	}
+	if (!rc && c->durable)
+		rc = jsonl_file_sync_frozen(f, false) ? -EIO : 0;
 	if (rc) {
 		undone = block_undo(f, stage, c->durable, buf);
 		if (rc == -EIO)

@@ -263,11 +263,9 @@ static int tail_cut(struct jsonl_file *f, const struct jsonl_tail *tail)
 		rc = f->io->ftruncate(f->io, f->append_fd, tail->start);
 	if (rc)
 		return rc;
-	rc = f->io->fsync(f->io, f->append_fd);
-	if (rc) {
-		jsonl_file_poison(f, rc);
+	rc = jsonl_file_sync_frozen(f, true);
+	if (rc)
 		return rc;
-	}
 	f->events->report(f->ctx, "repaired", tail->verdict, tail->start, len);
 	return 0;
 }
@@ -280,12 +278,10 @@ static int tail_finish(struct jsonl_file *f, const struct jsonl_tail *tail)
 
 	if (rc)
 		return rc;
-	rc = f->io->fdatasync(f->io, f->append_fd);
-	if (rc) {
-		/* Trying again would prove nothing: the next append asks the disk. */
-		jsonl_file_poison(f, rc);
+	/* Trying again would prove nothing: the next append asks the disk. */
+	rc = jsonl_file_sync_frozen(f, false);
+	if (rc)
 		return rc;
-	}
 	f->events->report(f->ctx, "newline-added", 0, tail->size, 1);
 	return 0;
 }

@@ -111,7 +111,8 @@ struct jsonl_waiter {
 	struct jsonl_waiter *next;
 	struct jsonl_file_user *user;
 	uint64_t seq, round; /* served when both are reached */
-	/* Called once, without a lock, by the thread that leads the sync: 0 or -errno. */
+	/* Called once by the thread that ran the sync, which may hold the file's lock: 0
+	 * or -errno. */
 	void (*done)(struct jsonl_waiter *w, int rc);
 };
 

@@ -82,8 +82,10 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
  * DESIGN. 0: verified, the file is good again. -EIO: not. */
 int jsonl_file_verify(struct jsonl_file *f) jsonl_must_check;
 bool jsonl_file_is_poisoned(struct jsonl_file *f);
-/* A sync outside a round has failed: nothing is appended before the end is verified. */
-void jsonl_file_poison(struct jsonl_file *f, int rc);
+/* Under file->lock: a sync that those who wait have their share in. 0 or -errno: nothing
+ * is appended any more before the end is verified. In a file that waits for that, success
+ * is proof of nothing that was appended before. */
+int jsonl_file_sync_frozen(struct jsonl_file *f, bool metadata) jsonl_must_check;
 /* Readers keep seeing `visible` until the release, which has them look at the file again.
  */
 void jsonl_file_view_hold(struct jsonl_file *f, off_t visible);

@@ -190,16 +190,6 @@ bool jsonl_file_is_poisoned(struct jsonl_file *f)
 	return poisoned;
 }
 
-void jsonl_file_poison(struct jsonl_file *f, int rc)
-{
-	pthread_mutex_lock(&f->sync_lock);
-	f->sync_failures++;
-	f->poisoned = true;
-	failure_add(f);
-	pthread_mutex_unlock(&f->sync_lock);
-	f->events->report(f->ctx, "sync-failed", rc, -1, 0);
-}
-
 void jsonl_file_set_directory(struct jsonl_file *f, int fd, struct jsonl_file_user *user)
 {
 	int old;
@@ -250,89 +240,147 @@ static void waiters_answer(struct jsonl_waiter *w, int rc)
 	}
 }
 
-static int round_run(struct jsonl_file *f, int append_fd, int dir_fd)
-{
-	int rc = append_fd >= 0 ? f->io->fdatasync(f->io, append_fd)
-				: f->io->fdatasync(f->io, f->fd);
+/* A round: a sync by whoever has the turn (f->syncing). There is never more than one of a
+ * file, because the kernel tells of a page that it lost only once: a second sync beside
+ * the one that is told would take its own success for that of the page. */
+struct round {
+	uint64_t target; /* what had been appended when it began */
+	uint64_t mark;	 /* and retained */
+	int dir_fd;	 /* a directory with a new name, or -1 */
+	bool verifies;	 /* its success is proof for a file that is poisoned */
+};
 
-	if (!rc && dir_fd >= 0)
-		rc = f->io->fsync(f->io, dir_fd);
+static void turn_take(struct jsonl_file *f)
+{
+	pthread_mutex_lock(&f->sync_lock);
+	while (f->syncing)
+		pthread_cond_wait(&f->sync_done, &f->sync_lock);
+	f->syncing = true;
+	pthread_mutex_unlock(&f->sync_lock);
+}
+
+/* With the turn. What is appended from here on may not be in it. `dir_fd`: taken over;
+ * -1: the one that waits for it. */
+static struct round round_begin(struct jsonl_file *f, int dir_fd)
+{
+	struct round r;
+
+	pthread_mutex_lock(&f->sync_lock);
+	r = (struct round){.target = f->appended,
+			   .mark = f->kept_dropped + f->kept_len,
+			   .dir_fd = dir_fd >= 0 ? dir_fd : steal_fd(&f->dir_fd)};
+	f->rounds_begun++;
+	pthread_mutex_unlock(&f->sync_lock);
+	return r;
+}
+
+static int round_run(struct jsonl_file *f, const struct round *r, bool metadata)
+{
+	/* Set once, before the first append, and closed only by _free. */
+	int append_fd = __atomic_load_n(&f->append_fd, __ATOMIC_ACQUIRE);
+	int fd = append_fd >= 0 ? append_fd : f->fd;
+	int rc = metadata ? f->io->fsync(f->io, fd) : f->io->fdatasync(f->io, fd);
+
+	if (!rc && r->dir_fd >= 0)
+		rc = f->io->fsync(f->io, r->dir_fd);
 	return rc;
+}
+
+/* Gives the turn back and answers those who waited. True: more have come meanwhile, and
+ * the caller has the turn again, for jsonl_file_lead. */
+static bool round_end(struct jsonl_file *f, struct round *r, int rc)
+{
+	struct jsonl_waiter *answered;
+	bool good, fresh, more;
+
+	pthread_mutex_lock(&f->sync_lock);
+	good = !rc && (r->verifies || !f->poisoned);
+	fresh = rc && !f->poisoned; /* of an earlier one everybody has been told */
+	f->syncs++;
+	f->rounds_ended = f->rounds_begun;
+	f->poisoned = !good;
+	if (good) {
+		if (r->target > f->durable)
+			f->durable = r->target;
+		if (r->mark > f->kept_dropped)
+			kept_drop(f, (size_t)(r->mark - f->kept_dropped));
+	} else if (f->dir_fd < 0) {
+		f->dir_fd = steal_fd(&r->dir_fd);
+	}
+	if (fresh) {
+		f->sync_failures++;
+		failure_add(f);
+	}
+	answered = waiters_take(f, !good);
+	/* Answering wakes many, one after the other: whoever comes to wait meanwhile
+	 * leads the next round, and need not wait for that. */
+	f->syncing = false;
+	pthread_cond_broadcast(&f->sync_done);
+	pthread_mutex_unlock(&f->sync_lock);
+	if (r->dir_fd >= 0)
+		f->io->close(f->io, r->dir_fd);
+	if (fresh)
+		f->events->report(f->ctx, "sync-failed", rc, -1, 0);
+	waiters_answer(answered, good ? 0 : -EIO);
+	pthread_mutex_lock(&f->sync_lock);
+	more = f->waiters && !f->syncing;
+	f->syncing |= more;
+	pthread_mutex_unlock(&f->sync_lock);
+	return more;
 }
 
 void jsonl_file_lead(struct jsonl_file *f)
 {
-	struct jsonl_waiter *answered;
-	bool more;
-	int rc;
+	struct round r;
 
-	pthread_mutex_lock(&f->sync_lock);
-	do {
-		uint64_t target = f->appended;
-		uint64_t mark = f->kept_dropped + f->kept_len;
-		/* Set once, before the first append, and closed only by _free. */
-		int append_fd = __atomic_load_n(&f->append_fd, __ATOMIC_ACQUIRE);
-		int dir_fd = f->dir_fd;
-
-		f->dir_fd = -1;
-		f->rounds_begun++;
-		pthread_mutex_unlock(&f->sync_lock);
-		rc = round_run(f, append_fd, dir_fd);
-		pthread_mutex_lock(&f->sync_lock);
-		f->syncs++;
-		f->rounds_ended = f->rounds_begun;
-		if (rc) {
-			f->sync_failures++;
-			f->poisoned = true;
-			failure_add(f);
-			if (f->dir_fd < 0)
-				f->dir_fd = steal_fd(&dir_fd);
-			answered = waiters_take(f, true);
-		} else {
-			if (target > f->durable)
-				f->durable = target;
-			if (mark > f->kept_dropped)
-				kept_drop(f, (size_t)(mark - f->kept_dropped));
-			answered = waiters_take(f, false);
-		}
-		/* Answering wakes many, one after the other: whoever comes to wait
-		 * meanwhile leads the next round, and need not wait for that. */
-		f->syncing = false;
-		pthread_cond_broadcast(&f->sync_done);
-		pthread_mutex_unlock(&f->sync_lock);
-		if (dir_fd >= 0)
-			f->io->close(f->io, dir_fd);
-		if (rc)
-			f->events->report(f->ctx, "sync-failed", rc, -1, 0);
-		waiters_answer(answered, rc ? -EIO : 0);
-		pthread_mutex_lock(&f->sync_lock);
-		more = f->waiters && !f->syncing;
-		f->syncing |= more;
-	} while (more);
-	pthread_mutex_unlock(&f->sync_lock);
+	do
+		r = round_begin(f, -1);
+	while (round_end(f, &r, round_run(f, &r, false)));
 }
 
-/* A failed sync has been told; an fsync asks whether the disk is well again. */
-static int wait_verify(struct jsonl_file *f)
+int jsonl_file_sync_frozen(struct jsonl_file *f, bool metadata)
+{
+	struct round r;
+	int rc;
+
+	turn_take(f);
+	r = round_begin(f, -1);
+	rc = round_run(f, &r, metadata);
+	if (round_end(f, &r, rc))
+		jsonl_file_lead(f);
+	return rc;
+}
+
+/* A failed sync has been told; an fsync asks whether the disk is well again. 0: it is;
+ * 1: as somebody else has found, maybe before this fsync, which was to be served by
+ * `round` at the earliest. */
+static int wait_verify(struct jsonl_file *f, uint64_t round)
 {
 	off_t end;
 	int rc = jsonl_file_freeze(f, &end);
 
-	if (!rc)
-		jsonl_file_unfreeze(f);
-	return rc > 0 || rc == -EAGAIN || rc == -EBADF ? -EIO : rc;
+	if (rc)
+		return rc > 0 || rc == -EAGAIN || rc == -EBADF ? -EIO : rc;
+	jsonl_file_unfreeze(f);
+	pthread_mutex_lock(&f->sync_lock);
+	rc = f->rounds_ended < round;
+	pthread_mutex_unlock(&f->sync_lock);
+	return rc;
 }
 
-enum jsonl_wait jsonl_file_wait(struct jsonl_file *f, struct jsonl_file_user *user,
-				bool force, struct jsonl_waiter *w, int *rc)
+/* *again: it is to be asked once more. Once it is in the queue w and *rc may be gone. */
+static enum jsonl_wait wait_once(struct jsonl_file *f, struct jsonl_file_user *user,
+				 bool force, struct jsonl_waiter *w, int *rc, bool *again)
 {
 	enum jsonl_wait answer = JSONL_WAIT_DONE;
 	bool verify = false;
-	uint64_t seq;
+	uint64_t seq, round;
 
 	*rc = 0;
+	*again = false;
 	pthread_mutex_lock(&f->sync_lock);
 	seq = user->last;
+	round = f->rounds_begun + 1;
 	if (force && user->last > user->asked && !f->poisoned) {
 		/* All up to its own last record, and what had changed by now besides. */
 		user->asked = user->last;
@@ -348,15 +396,29 @@ enum jsonl_wait jsonl_file_wait(struct jsonl_file *f, struct jsonl_file_user *us
 		w->next = NULL;
 		w->user = user;
 		w->seq = seq;
-		w->round = force ? f->rounds_begun + 1 : 0;
+		w->round = force ? round : 0;
 		*f->waiters_tail = w;
 		f->waiters_tail = &w->next;
 		answer = f->syncing ? JSONL_WAIT_QUEUED : JSONL_WAIT_LEAD;
 		f->syncing = true;
 	}
 	pthread_mutex_unlock(&f->sync_lock);
-	if (verify)
-		*rc = wait_verify(f);
+	if (verify) {
+		*rc = wait_verify(f, round);
+		*again = *rc > 0;
+	}
+	return answer;
+}
+
+enum jsonl_wait jsonl_file_wait(struct jsonl_file *f, struct jsonl_file_user *user,
+				bool force, struct jsonl_waiter *w, int *rc)
+{
+	enum jsonl_wait answer;
+	bool again;
+
+	do
+		answer = wait_once(f, user, force, w, rc, &again);
+	while (again);
 	return answer;
 }
 
@@ -527,14 +589,12 @@ static int kept_restore(struct jsonl_file *f)
 	return rc;
 }
 
-static int verify_all(struct jsonl_file *f)
+static int verify_all(struct jsonl_file *f, const struct round *r)
 {
 	/* What is still dirty is written now; success alone proves nothing of what the
 	 * kernel has given up, hence the look at the disk. */
-	int rc = f->io->fdatasync(f->io, f->append_fd);
+	int rc = round_run(f, r, false);
 
-	if (!rc && f->dir_fd >= 0)
-		rc = f->io->fsync(f->io, f->dir_fd);
 	if (rc)
 		return rc;
 	if (!f->nseg) {
@@ -549,83 +609,34 @@ static int verify_all(struct jsonl_file *f)
 
 int jsonl_file_verify(struct jsonl_file *f)
 {
+	struct round r;
 	int rc;
 
-	/* Nobody leads meanwhile, so the retained bytes stand still without the lock. */
-	pthread_mutex_lock(&f->sync_lock);
-	while (f->syncing)
-		pthread_cond_wait(&f->sync_done, &f->sync_lock);
-	f->syncing = true;
-	pthread_mutex_unlock(&f->sync_lock);
-
-	rc = verify_all(f);
-
-	pthread_mutex_lock(&f->sync_lock);
-	f->syncing = false;
-	if (!rc) {
-		f->poisoned = false;
-		f->durable = f->appended;
-		kept_drop(f, f->kept_len);
-		if (f->dir_fd >= 0)
-			f->io->close(f->io, steal_fd(&f->dir_fd));
-	}
-	pthread_cond_broadcast(&f->sync_done);
-	pthread_mutex_unlock(&f->sync_lock);
-	if (!rc) {
-		jsonl_file_view_release(f);
-		f->events->report(f->ctx, "sync-verified", 0, f->end, 0);
-	}
-	return rc ? -EIO : 0;
+	/* Nobody else syncs meanwhile, so the retained bytes stand still without the
+	 * lock. */
+	turn_take(f);
+	r = round_begin(f, -1);
+	r.verifies = true;
+	rc = verify_all(f, &r);
+	if (round_end(f, &r, rc))
+		jsonl_file_lead(f);
+	if (rc)
+		return -EIO;
+	jsonl_file_view_release(f);
+	f->events->report(f->ctx, "sync-verified", 0, f->end, 0);
+	return 0;
 }
 
 /* ---- another file in its place; under file->lock and flock ---- */
 
-/* Everybody gets his answer: what was appended is in the new file, durably, or the new
- * file may be gone after a power cut. */
-static void switch_settle(struct jsonl_file *f, int rc, int dir_fd)
-{
-	struct jsonl_waiter *answered;
-	bool more;
-
-	pthread_mutex_lock(&f->sync_lock);
-	f->syncs++;
-	f->rounds_ended = f->rounds_begun;
-	kept_drop(f, f->kept_len); /* of the old file */
-	if (rc) {
-		f->sync_failures++;
-		f->poisoned = true;
-		failure_add(f);
-		if (f->dir_fd < 0)
-			f->dir_fd = steal_fd(&dir_fd);
-	} else {
-		f->durable = f->appended;
-	}
-	answered = waiters_take(f, rc);
-	more = f->waiters;
-	f->syncing = more;
-	pthread_cond_broadcast(&f->sync_done);
-	pthread_mutex_unlock(&f->sync_lock);
-	if (dir_fd >= 0)
-		f->io->close(f->io, dir_fd);
-	if (rc)
-		f->events->report(f->ctx, "sync-failed", rc, -1, 0);
-	waiters_answer(answered, rc ? -EIO : 0);
-	if (more)
-		jsonl_file_lead(f);
-}
-
 int jsonl_file_switch(struct jsonl_file *f, int fd, int append_fd, off_t end, int dir_fd)
 {
+	struct round r;
 	int rc;
 
 	/* A sync of the old file must not be taken for one of the new. */
-	pthread_mutex_lock(&f->sync_lock);
-	while (f->syncing)
-		pthread_cond_wait(&f->sync_done, &f->sync_lock);
-	f->syncing = true;
-	f->rounds_begun++;
-	pthread_mutex_unlock(&f->sync_lock);
-
+	turn_take(f);
+	r = round_begin(f, dir_fd);
 	jsonl_file_view_hold(f, end);
 	rc = f->io->refer(f->io, fd, f->fd);
 	if (!rc)
@@ -640,6 +651,12 @@ int jsonl_file_switch(struct jsonl_file *f, int fd, int append_fd, off_t end, in
 	jsonl_file_view_release(f);
 	if (!rc)
 		rc = f->io->fsync(f->io, dir_fd);
-	switch_settle(f, rc, dir_fd);
+	/* Everybody gets his answer: what was appended is in the new file, durably, or
+	 * the new file may be gone after a power cut. */
+	pthread_mutex_lock(&f->sync_lock);
+	kept_drop(f, f->kept_len); /* of the old file */
+	pthread_mutex_unlock(&f->sync_lock);
+	if (round_end(f, &r, rc))
+		jsonl_file_lead(f);
 	return rc;
 }

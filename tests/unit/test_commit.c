@@ -1,6 +1,8 @@
 /* Group commit with many threads: nobody is told that something is durable which is not,
- * nobody waits for ever, everybody is told of a failure, and syncs are shared. Built a
- * second time with ThreadSanitizer. */
+ * nobody waits for ever, everybody is told of a failure, and syncs are shared. With
+ * `slowly` threads sleep where a machine under load may leave them; with `blocks` some of
+ * them append as transactions, which sync by themselves. Built a second time with
+ * ThreadSanitizer. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -9,6 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "commit.h"
 #include "file.h"
 
 #define THREADS 24
@@ -21,10 +24,22 @@ struct disk {
 	off_t durable; /* of the file, by syncs that worked */
 	unsigned long begun, ended, failed;
 	unsigned every; /* one sync in so many fails; 0: none */
+	int fd;		/* of the file */
+	unsigned now;	/* syncs of it that are under way */
+	bool together;	/* there were two */
 };
 
 static struct disk disk;
 static struct jsonl_file *file;
+static bool slowly;
+
+static void sleep_if_slow(void)
+{
+	static _Atomic uint32_t n;
+
+	if (slowly)
+		usleep((++n * 2654435761u) >> 19); /* up to 8 ms */
+}
 
 static int slow_fdatasync(const struct jsonl_io *io, int fd)
 {
@@ -33,7 +48,12 @@ static int slow_fdatasync(const struct jsonl_io *io, int fd)
 	uint32_t scattered;
 	bool fails;
 
+	if (fd != d->fd)
+		return 0; /* an intent */
 	pthread_mutex_lock(&d->lock);
+	/* A disk tells of a page that it lost once: only one sync may be there to hear.
+	 */
+	d->together |= d->now++;
 	/* Scattered, so that two in a row happen, too. */
 	scattered = ((uint32_t)++d->begun * 2654435761u) >> 24;
 	fails = d->every && scattered < 256 / d->every;
@@ -42,13 +62,26 @@ static int slow_fdatasync(const struct jsonl_io *io, int fd)
 		return -EIO;
 	usleep(200);
 	pthread_mutex_lock(&d->lock);
+	d->now--;
 	d->ended++;
 	if (fails)
 		d->failed++;
 	else if (st.st_size > d->durable)
 		d->durable = st.st_size;
 	pthread_mutex_unlock(&d->lock);
+	sleep_if_slow();
 	return fails ? -EIO : 0;
+}
+
+static int cutting_ftruncate(const struct jsonl_io *io, int fd, off_t size)
+{
+	struct disk *d = (struct disk *)io;
+
+	pthread_mutex_lock(&d->lock);
+	if (fd == d->fd && size < d->durable)
+		d->durable = size;
+	pthread_mutex_unlock(&d->lock);
+	return jsonl_io_system.ftruncate(io, fd, size);
 }
 
 static off_t durable_now(unsigned long *ended)
@@ -118,6 +151,8 @@ struct program {
 	pthread_t thread;
 	int number;
 	unsigned long wrong, told, skipped;
+	int intent_fd; /* -1: it appends record by record */
+	unsigned long blocks;
 };
 
 static void program_step(struct program *p, struct jsonl_file_user *user, int round)
@@ -145,6 +180,7 @@ static void program_step(struct program *p, struct jsonl_file_user *user, int ro
 		p->told++;
 		return;
 	}
+	sleep_if_slow();
 	p->wrong += rc || durable_now(&before) < end;
 	/* A sync for somebody else may have served the first fsync after an append; one
 	 * with nothing of its own to wait for asks the disk. */
@@ -157,12 +193,43 @@ static void program_step(struct program *p, struct jsonl_file_user *user, int ro
 		p->wrong += rc || durable_now(&after) < end || after == before;
 }
 
+/* Both records of a transaction, or none. */
+static void program_block(struct program *p, struct jsonl_file_user *user, int round)
+{
+	struct jsonl_transaction c = {.io = &disk.io,
+				      .intent_fd = p->intent_fd,
+				      .path = "log.jsonl",
+				      .durable = true,
+				      .records = 2};
+	struct jsonl_stage *stage;
+	char line[128];
+	struct iovec iov = {.iov_base = line};
+	int rc;
+
+	iov.iov_len = (size_t)snprintf(line, sizeof(line),
+				       "{\"p\":%d,\"n\":%d}\n{\"p\":%d,\"n\":%d}\n",
+				       p->number, 2 * round, p->number, 2 * round + 1);
+	rc = jsonl_stage_new(&disk.io, -1, "stage", c.path, NULL, NULL, &stage);
+	if (!rc)
+		rc = jsonl_stage_add(stage, &iov, 1);
+	if (!rc)
+		rc = jsonl_commit_run(&c, file, stage, user);
+	jsonl_stage_free(stage);
+	p->blocks += !rc;
+	p->told += rc == -EIO;
+	p->wrong += rc && rc != -EIO;
+}
+
 static void *program_main(void *arg)
 {
 	struct program *p = arg;
 	struct jsonl_file_user user = {0};
 
 	for (int round = 0; round < ROUNDS; round++) {
+		if (p->intent_fd >= 0) {
+			program_block(p, &user, round);
+			continue;
+		}
 		program_step(p, &user, round);
 		/* A new handle now and then. */
 		if (round % 10 == 9)
@@ -194,18 +261,28 @@ static void check_lines(int fd, unsigned long expected)
 	fclose(f);
 }
 
-static void run(unsigned every)
+static int scratch_file(void)
+{
+	char path[] = "/tmp/jsonl-intent-XXXXXX";
+	int fd = mkostemp(path, O_APPEND);
+
+	CHECK(fd >= 0 && unlink(path) == 0);
+	return fd;
+}
+
+static void run(unsigned every, bool blocks)
 {
 	struct jsonl_file_options opt = {
 	    .maxrecord = 4096, .maxdepth = 8, .retain = true};
 	struct program programs[THREADS] = {0};
 	struct jsonl_file_state state;
-	unsigned long ok = (unsigned long)THREADS * ROUNDS, were_told = 0;
+	unsigned long ok = 0, were_told = 0, in_blocks = 0;
 	char path[] = "/tmp/jsonl-commit-XXXXXX";
 	int fd = mkostemp(path, O_APPEND), look = dup(fd);
 
-	disk = (struct disk){.io = jsonl_io_system, .every = every};
+	disk = (struct disk){.io = jsonl_io_system, .every = every, .fd = fd};
 	disk.io.fdatasync = slow_fdatasync;
+	disk.io.ftruncate = cutting_ftruncate;
 	pthread_mutex_init(&disk.lock, NULL);
 	CHECK(fd >= 0 && look >= 0);
 	CHECK(jsonl_file_new(&disk.io, open(path, O_RDONLY), &opt, &events, NULL,
@@ -214,6 +291,7 @@ static void run(unsigned every)
 	unlink(path);
 	for (int i = 0; i < THREADS; i++) {
 		programs[i].number = i;
+		programs[i].intent_fd = blocks && i % 4 == 0 ? scratch_file() : -1;
 		CHECK(pthread_create(&programs[i].thread, NULL, program_main,
 				     &programs[i]) == 0);
 	}
@@ -224,30 +302,38 @@ static void run(unsigned every)
 		      programs[i].wrong);
 		CHECK(programs[i].told <= disk.failed);
 		were_told += programs[i].told;
-		ok -= programs[i].skipped;
+		in_blocks += 2 * programs[i].blocks;
+		if (programs[i].intent_fd >= 0)
+			close(programs[i].intent_fd);
+		else
+			ok += ROUNDS - programs[i].skipped;
 	}
+	CHECK(!disk.together);
 	jsonl_file_get_state(file, &state);
 	CHECK(state.sync_failures <= disk.failed);
 	/* At least the one who led is told of each failure in a round. */
 	CHECK(were_told >= state.sync_failures);
 	CHECK(every ||
 	      (were_told == 0 && state.durable == state.appended && !state.retained));
-	CHECK(state.syncs * 2 < ok, "%lu syncs for %lu appends",
+	CHECK(blocks ? in_blocks > 0 : state.syncs * 2 < ok, "%lu syncs for %lu appends",
 	      (unsigned long)state.syncs, ok);
-	printf("%lu appends, %lu syncs, %lu failed, %lu told, %lu asked to come again "
-	       "later\n",
-	       ok, (unsigned long)state.syncs, disk.failed, were_told,
-	       (unsigned long)THREADS * ROUNDS - ok);
+	printf("%lu appends, %lu records in blocks, %lu syncs, %lu failed, %lu told\n",
+	       ok, in_blocks, (unsigned long)state.syncs, disk.failed, were_told);
 	jsonl_file_free(file);
-	check_lines(look, ok);
+	check_lines(look, ok + in_blocks);
 	pthread_mutex_destroy(&disk.lock);
 }
 
 int main(void)
 {
 	alarm(100); /* a lost wake-up */
-	run(0);
-	run(7);
-	run(2);
+	run(0, false);
+	run(7, false);
+	run(2, false);
+	run(0, true);
+	run(4, true);
+	slowly = true;
+	run(4, false);
+	run(4, true);
 	return check_done();
 }

@@ -717,6 +717,32 @@ static void test_directory(void)
 	end();
 }
 
+static struct jsonl_file_user newcomer;
+
+static void new_name(void)
+{
+	jsonl_file_set_directory(file, model_open(&m, 0, O_RDONLY, true), &newcomer);
+}
+
+/* A name that comes while the disk is being looked at is not vouched for by that. */
+static void test_directory_while_verifying(void)
+{
+	struct jsonl_file_user a = {0};
+
+	begin("", false);
+	newcomer = a;
+	m.files[0].exists_on_disk = false;
+	CHECK(append("[1]\n", &a) == 0);
+	next_call(MODEL_FDATASYNC, fails);
+	CHECK(jsonl_file_sync(file, &a) == -EIO);
+	meanwhile(MODEL_DROP_CACHE, new_name);
+	CHECK(append("[2]\n", &a) == 0 && !state_now().poisoned);
+	CHECK(script_at == script_len && newcomer.last);
+	CHECK(jsonl_file_sync(file, &newcomer) == -EIO, "told, since it was poisoned");
+	CHECK(jsonl_file_sync(file, &newcomer) == 0 && m.files[0].exists_on_disk);
+	end();
+}
+
 int main(void)
 {
 	test_append();
@@ -739,5 +765,6 @@ int main(void)
 	test_unsure_and_undo();
 	test_free_unsure();
 	test_directory();
+	test_directory_while_verifying();
 	return check_done();
 }
