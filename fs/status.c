@@ -73,6 +73,27 @@ static void add_given(void *ctx, const struct jsonl_config_value *value)
 	jsonl_report_add(ctx, NULL, o);
 }
 
+static void add_value(void *ctx, const struct jsonl_config_value *value)
+{
+	jsonl_report_add_string(ctx, value->name, value->text);
+}
+
+/* As they stand in a configuration file, for jsonlfsctl, which need not be able to read
+ * that, and by then it may say something else. */
+static struct jsonl_report *rules_report(const struct jsonl_config *c)
+{
+	struct jsonl_report *rules = jsonl_report_array();
+
+	for (size_t i = 0; i < c->nrules; i++) {
+		struct jsonl_report *o = jsonl_report_object();
+
+		jsonl_report_add_string(o, "match", c->rules[i].match);
+		jsonl_config_rule(&c->rules[i], add_value, o);
+		jsonl_report_add(rules, NULL, o);
+	}
+	return rules;
+}
+
 /* What holds now, and for who asks where it comes from: the configuration file and what
  * the command line says. */
 static void add_options(struct fs_mount *m, struct jsonl_report *r)
@@ -81,6 +102,7 @@ static void add_options(struct fs_mount *m, struct jsonl_report *r)
 	struct jsonl_report *given = jsonl_report_array();
 
 	jsonl_report_add(r, "options", options_report(c));
+	jsonl_report_add(r, "rules", rules_report(c));
 	jsonl_config_given(c, add_given, given);
 	fs_reload_config_put(m);
 	jsonl_report_add(r, "given", given);

@@ -336,6 +336,36 @@ static int rule_begin(void *ctx, const char *key, unsigned line)
 	return file->rule->file ? 0 : -ENOMEM;
 }
 
+int jsonl_config_rule_add(struct jsonl_config *config, const char *match,
+			  const char *path, unsigned line, char **error)
+{
+	struct config_file file = {.config = config, .path = path};
+	size_t had = config->nrules;
+	int r = rule_begin(&file, "rules", line);
+
+	if (!r)
+		r = rule_member(&file, "match", match, line);
+	if (r && config->nrules > had)
+		rule_drop(config);
+	if (error)
+		*error = steal_ptr(&file.error);
+	free(file.error);
+	return r;
+}
+
+int jsonl_config_rule_set(struct jsonl_config *config, const char *key, const char *value,
+			  char **error)
+{
+	struct jsonl_rule *rule = &config->rules[config->nrules - 1];
+	struct config_file file = {.config = config, .path = rule->file, .rule = rule};
+	int r = rule_member(&file, key, value, rule->line);
+
+	if (error)
+		*error = steal_ptr(&file.error);
+	free(file.error);
+	return r;
+}
+
 static int rule_end(void *ctx, const char *key, unsigned line)
 {
 	struct config_file *file = ctx;

@@ -158,6 +158,17 @@ void jsonl_config_given(const struct jsonl_config *config,
 /* Where the value of this option comes from, to tell; not from a rule. */
 void jsonl_config_source(const struct jsonl_config *config, const char *name,
 			 struct jsonl_config_value *value);
+/* The same with what a rule gives, the class too; but for `match`. */
+void jsonl_config_rule(const struct jsonl_rule *rule,
+		       void (*each)(void *ctx, const struct jsonl_config_value *value),
+		       void *ctx);
+/* Adds a rule behind those that are there, which gives nothing until the other function
+ * has set values in it, as a configuration file would. `file`, `line`: where it stands,
+ * to tell. 0, -ENOMEM, or -EINVAL with *error. */
+int jsonl_config_rule_add(struct jsonl_config *config, const char *match,
+			  const char *file, unsigned line, char **error) jsonl_must_check;
+int jsonl_config_rule_set(struct jsonl_config *config, const char *key, const char *value,
+			  char **error) jsonl_must_check;
 /* Overrides what the rule gives. */
 void jsonl_config_apply(const struct jsonl_rule *rule, struct jsonl_settings *settings);
 /* Does the rule say anything of the class? */

@@ -107,6 +107,25 @@ void jsonl_config_explain(const struct jsonl_config *config, const bool *matches
 	}
 }
 
+void jsonl_config_rule(const struct jsonl_rule *rule,
+		       void (*each)(void *ctx, const struct jsonl_config_value *value),
+		       void *ctx)
+{
+	const struct jsonl_option *o;
+
+	for (size_t n = 0; (o = jsonl_config_option(n)); n++) {
+		size_t at = o->at - offsetof(struct jsonl_config, file);
+		struct jsonl_config_value value = {
+		    .name = o->name, .from = JSONL_CONFIG_RULE, .line = rule->line};
+		char buf[TEXT_MAX];
+
+		if (!(rule->set >> n & 1))
+			continue;
+		value.text = value_text(o, (const char *)&rule->values + at, buf);
+		each(ctx, &value);
+	}
+}
+
 void jsonl_config_given(const struct jsonl_config *config,
 			void (*each)(void *ctx, const struct jsonl_config_value *value),
 			void *ctx)

@@ -78,7 +78,7 @@ static int parse(struct request *r, int argc, char **argv)
 struct run {
 	struct check_report *report;
 	struct check_pool *pool;
-	struct jsonl_limits limits;
+	struct jsonl_policy *policy;
 	bool measuring; /* only add up sizes, for the progress line */
 };
 
@@ -97,10 +97,18 @@ static void told_error(void *ctx, const char *shown, int code)
 		tell_error(run, shown, code);
 }
 
-static int check_opened(struct run *run, int fd, const char *shown)
+/* Takes fd over. `path`: as the policy sees it. */
+static int check_opened(struct run *run, int fd, const char *shown, const char *path)
 {
+	struct jsonl_limits limits;
+	int rc = ctl_options_limits(run->policy, path, &limits);
+
+	if (rc < 0) {
+		(void)close(fd);
+		return rc;
+	}
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	return check_pool_add(run->pool, fd, shown, &run->limits);
+	return check_pool_add(run->pool, fd, shown, &limits);
 }
 
 static int visit_file(void *ctx, int dir, const char *name, const char *shown,
@@ -120,13 +128,13 @@ static int visit_file(void *ctx, int dir, const char *name, const char *shown,
 		if (errno != ENOENT)
 			tell_error(run, shown, -errno);
 	} else if (S_ISREG(now.st_mode)) {
-		return check_opened(run, steal_fd(&fd), shown);
+		return check_opened(run, steal_fd(&fd), shown, path);
 	}
 	return 0;
 }
 
 /* A file that is named is checked, whatever its name, and also through a link. */
-static void check_file(struct run *run, const char *path)
+static void check_file(struct run *run, const struct ctl_vault *v, const char *path)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
@@ -138,7 +146,7 @@ static void check_file(struct run *run, const char *path)
 		rc = -EINVAL;
 	} else {
 		check_report_expect(run->report, (uint64_t)st.st_size);
-		rc = check_opened(run, steal_fd(&fd), path);
+		rc = check_opened(run, steal_fd(&fd), path, v->name);
 	}
 	if (rc < 0)
 		tell_error(run, path, rc);
@@ -146,20 +154,12 @@ static void check_file(struct run *run, const char *path)
 
 /* ---- one path ---- */
 
-static int check_directory(struct run *run, const struct jsonl_config *config,
-			   const struct ctl_vault *v, const char *path)
+static void check_directory(struct run *run, const struct ctl_vault *v, const char *path)
 {
-	cleanup_free char *error = NULL;
-	struct jsonl_policy *policy = NULL;
-	struct ctl_walk walk = {.file = visit_file, .error = told_error, .ctx = run};
-	int rc;
+	const struct ctl_walk walk = {
+	    .policy = run->policy, .file = visit_file, .error = told_error, .ctx = run};
+	int rc = 0;
 
-	rc = jsonl_policy_new(config, &policy, &error);
-	if (rc < 0) {
-		ctl_error("%s", error ? error : jsonl_error_text(rc));
-		return CTL_USAGE;
-	}
-	walk.policy = policy;
 	/* How much there is to read is only worth a second walk when somebody watches. */
 	run->measuring = check_report_wants_total(run->report);
 	if (run->measuring)
@@ -167,9 +167,27 @@ static int check_directory(struct run *run, const struct jsonl_config *config,
 	run->measuring = false;
 	if (rc == 0)
 		rc = ctl_walk(&walk, path, v->prefix);
-	jsonl_policy_free(policy);
 	if (rc < 0)
 		tell_error(run, path, rc);
+}
+
+/* 0, or an exit code after a message. */
+static int check_in(struct run *run, const struct jsonl_config *config,
+		    const struct ctl_vault *v, const char *path, bool directory)
+{
+	cleanup_free char *error = NULL;
+	int rc = jsonl_policy_new(config, &run->policy, &error);
+
+	if (rc < 0) {
+		ctl_error("%s", error ? error : jsonl_error_text(rc));
+		return CTL_USAGE;
+	}
+	check_report_vault(run->report, v);
+	if (directory)
+		check_directory(run, v, path);
+	else
+		check_file(run, v, path);
+	jsonl_policy_free(run->policy);
 	return 0;
 }
 
@@ -195,14 +213,8 @@ static int check_path(const struct request *r, struct check_report *report,
 		return 0;
 	}
 	code = ctl_options_apply(&ctl_check, &r->options, &v, &config);
-	ctl_options_limits(&config, &run.limits);
-	if (code == 0) {
-		check_report_vault(report, &v);
-		if (S_ISDIR(st.st_mode))
-			code = check_directory(&run, &config, &v, path);
-		else
-			check_file(&run, path);
-	}
+	if (code == 0)
+		code = check_in(&run, &config, &v, path, S_ISDIR(st.st_mode));
 	jsonl_config_deinit(&config);
 	ctl_vault_free(&v);
 	return code;

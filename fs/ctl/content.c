@@ -36,7 +36,7 @@ int ctl_content_new(void)
 	return fd;
 }
 
-static int add(int to, const char *data, size_t len)
+int ctl_content_add_bytes(int to, const void *data, size_t len)
 {
 	struct iovec iov = {.iov_base = (void *)data, .iov_len = len};
 	size_t written;
@@ -53,7 +53,7 @@ int ctl_content_add(int to, int from)
 	while (rc == 0 && n) {
 		n = read(from, buf, PIECE);
 		if (n > 0)
-			rc = add(to, buf, (size_t)n);
+			rc = ctl_content_add_bytes(to, buf, (size_t)n);
 		else if (n < 0 && errno != EINTR)
 			rc = -errno;
 	}
@@ -72,7 +72,7 @@ int ctl_content_add_range(int to, int from, off_t start, off_t end)
 		if (n < (ssize_t)want)
 			rc = n < 0 ? (int)n : -ESTALE;
 		else
-			rc = add(to, buf, want);
+			rc = ctl_content_add_bytes(to, buf, want);
 		start += (off_t)want;
 	}
 	return rc;
@@ -110,7 +110,7 @@ static int end_with_newline(int fd)
 		return 0;
 	if (pread(fd, &last, 1, st.st_size - 1) != 1)
 		return -EIO;
-	return last == '\n' ? 0 : add(fd, "\n", 1);
+	return last == '\n' ? 0 : ctl_content_add_bytes(fd, "\n", 1);
 }
 
 int ctl_content_judge(int fd, const struct jsonl_limits *limits, uint64_t *records)

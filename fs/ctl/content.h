@@ -11,6 +11,8 @@
 
 /* A descriptor for reading and appending, or -errno. */
 int ctl_content_new(void) jsonl_must_check;
+/* Adds these. 0 or -errno. */
+int ctl_content_add_bytes(int to, const void *data, size_t len) jsonl_must_check;
 /* Adds all that can be read from `from`, a file or a pipe. 0 or -errno. */
 int ctl_content_add(int to, int from) jsonl_must_check;
 /* Adds bytes [start, end) of a file. 0 or -errno (-ESTALE: it has less). */

@@ -47,6 +47,8 @@ struct ctl_vault {
 	char *root;   /* canonical path of the directory that holds .jsonlfs; of the
 		       * directory itself when there is none above */
 	char *prefix; /* from root to the path that was asked for: "" or "dir/" */
+	char *name;   /* the path that was asked for, from root; of a file in no vault
+		       * its name */
 	struct jsonl_report *status; /* of the mount; NULL: the vault is bare */
 	int status_error; /* why there is none: -errno, 0 when status is there */
 };

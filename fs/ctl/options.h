@@ -6,6 +6,7 @@
 #include "config.h"
 #include "ctl.h"
 #include "frame.h"
+#include "policy.h"
 
 #define CTL_OPTIONS 11
 
@@ -17,10 +18,16 @@ struct ctl_options {
 /* Takes --NAME=VALUE or --NAME VALUE at argv[*i]. 0, or CTL_USAGE after a message. */
 int ctl_options_take(const struct ctl_command *command, struct ctl_options *o, int argc,
 		     char **argv, int *i);
-/* `config` has the defaults; a running mount's options override them, what the command
- * line says overrides these. 0, or an exit code after a message. */
+/* `config` has the defaults. A running mount's options and rules override them, or those
+ * of --config, when that is given; what the command line says besides holds for every
+ * file. 0, or an exit code after a message. */
 int ctl_options_apply(const struct ctl_command *command, const struct ctl_options *o,
 		      const struct ctl_vault *v, struct jsonl_config *config);
-void ctl_options_limits(const struct jsonl_config *config, struct jsonl_limits *limits);
+/* What a record is in the file of this path from the vault's root. 0 or -ENOMEM. */
+int ctl_options_limits(struct jsonl_policy *policy, const char *path,
+		       struct jsonl_limits *limits) jsonl_must_check;
+/* The same for a single file. 0, -ENOMEM or -EINVAL. */
+int ctl_options_limits_of(const struct jsonl_config *config, const char *path,
+			  struct jsonl_limits *limits) jsonl_must_check;
 
 #endif

@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include "appender.h"
+#include "check.h"
 #include "cleanup.h"
+#include "content.h"
 #include "control.h"
 #include "ctl.h"
 #include "names.h"
+#include "options.h"
 #include "place.h"
 
 #define READ_MAX (256UL << 20)
@@ -20,6 +23,8 @@
 struct request {
 	bool json, again;
 	const char *state, *edited;
+	struct ctl_options options; /* restore: what a record is */
+	bool judged;		    /* some of them were given */
 	char **rest; /* what is no option: PATH, NAME... */
 	int count;
 };
@@ -416,19 +421,68 @@ static int each_line(const struct lines *l,
 	return rc;
 }
 
-static int judge_one(void *ctx, uint64_t number, const char *line, size_t len)
+static int judge_one(void *ctx, const struct jsonl_finding *f)
 {
 	struct lines *l = ctx;
-	size_t offset = 0;
-	int rc = jsonl_validate(line, len, &offset);
+	const char *newline =
+	    memrchr(l->data, '\n', f->offset < l->len ? f->offset : l->len);
+	uint64_t start = newline ? (uint64_t)(newline - l->data) + 1 : 0;
 
-	l->records++;
-	if (rc) {
-		l->bad++;
-		ctl_error("line %llu: byte %zu: %s", (unsigned long long)number, offset,
-			  jsonl_error_text(rc));
-	}
+	if (jsonl_finding_is_note(f->kind))
+		return 0;
+	l->bad++;
+	ctl_error("line %llu: byte %llu: %s", (unsigned long long)f->line,
+		  (unsigned long long)(f->offset - start),
+		  f->verdict ? jsonl_error_text(f->verdict)
+			     : jsonl_finding_text(f->kind));
 	return 0;
+}
+
+/* By the limits of the file `path` of the vault. 0 or -errno. */
+static int judge_by(const struct jsonl_config *config, const char *path, struct lines *l)
+{
+	const struct jsonl_check check = {.finding = judge_one, .ctx = l};
+	struct jsonl_check_counts counts = {0};
+	cleanup_close int fd = ctl_content_new();
+	struct jsonl_limits limits;
+	int rc = fd < 0 ? fd : ctl_options_limits_of(config, path, &limits);
+
+	if (rc == 0)
+		rc = ctl_content_add_bytes(fd, l->data, l->len);
+	/* An end without a newline is none. */
+	if (rc == 0)
+		rc = ctl_content_add_bytes(fd, "\n", 1);
+	if (rc == 0)
+		rc = jsonl_check_fd(&jsonl_io_system, fd, &limits, &check, &counts);
+	l->records = counts.records;
+	return rc;
+}
+
+/* 0 when all of them are records, else an exit code after messages. */
+static int judge(const struct store *s, const struct request *r, const char *path,
+		 struct lines *l)
+{
+	struct jsonl_config config;
+	int rc = jsonl_config_init(&config), code = 0;
+
+	if (rc == 0) {
+		code =
+		    ctl_options_apply(&ctl_quarantine, &r->options, &s->vault, &config);
+		if (code == 0)
+			rc = judge_by(&config, path, l);
+		jsonl_config_deinit(&config);
+	}
+	if (rc < 0) {
+		ctl_error("%s: %s", r->rest[1], jsonl_error_text(rc));
+		return CTL_FAILURE;
+	}
+	if (code || (!l->bad && l->records))
+		return code;
+	ctl_error("%s: nothing was appended: %s; mend it: jsonlfsctl quarantine show %s "
+		  "%s > FILE, edit FILE, then restore with --edited=FILE",
+		  r->rest[1], l->bad ? "these lines are no records" : "it has no records",
+		  r->rest[0], r->rest[1]);
+	return CTL_DAMAGE;
 }
 
 struct restoring {
@@ -548,15 +602,9 @@ static int restore_to(const struct store *s, const struct request *r, const char
 	if (!data)
 		return CTL_FAILURE;
 	l.data = data;
-	(void)each_line(&l, judge_one, &l);
-	if (l.bad || !l.records) {
-		ctl_error("%s: nothing was appended: %s; mend it: jsonlfsctl quarantine "
-			  "show %s %s > FILE, edit FILE, then restore with --edited=FILE",
-			  r->rest[1],
-			  l.records ? "these lines are no records" : "it has no records",
-			  r->rest[0], r->rest[1]);
-		return CTL_DAMAGE;
-	}
+	code = judge(s, r, path, &l);
+	if (code)
+		return code;
 	if (asprintf(&target, "%s/%s", s->vault.root, path) < 0) {
 		target = NULL;
 		ctl_error("out of memory");
@@ -675,9 +723,9 @@ static const struct {
 static int parse(struct request *r, int argc, char **argv)
 {
 	bool options = true;
-	int out = 1;
+	int out = 1, code = 0;
 
-	for (int i = 1; i < argc; i++) {
+	for (int i = 1; i < argc && code == 0; i++) {
 		if (!options || argv[i][0] != '-' || argv[i][1] == '\0')
 			argv[out++] = argv[i];
 		else if (strcmp(argv[i], "--") == 0)
@@ -687,9 +735,14 @@ static int parse(struct request *r, int argc, char **argv)
 		else if (strcmp(argv[i], "--again") == 0)
 			r->again = true;
 		else if (!ctl_take_value("--state", argc, argv, &i, &r->state) &&
-			 !ctl_take_value("--edited", argc, argv, &i, &r->edited))
-			return ctl_usage(&ctl_quarantine, "unknown option %s", argv[i]);
+			 !ctl_take_value("--edited", argc, argv, &i, &r->edited)) {
+			r->judged = true;
+			code = ctl_options_take(&ctl_quarantine, &r->options, argc, argv,
+						&i);
+		}
 	}
+	if (code)
+		return code;
 	if (out < 2)
 		return ctl_usage(&ctl_quarantine,
 				 "list, show, restore or drop is missing");
@@ -713,9 +766,10 @@ static int quarantine_run(int argc, char **argv)
 					 actions[i].wants);
 		if (r.json && actions[i].run != list)
 			return ctl_usage(&ctl_quarantine, "--json is for list");
-		if ((r.edited || r.again) && actions[i].run != restore)
+		if ((r.edited || r.again || r.judged) && actions[i].run != restore)
 			return ctl_usage(&ctl_quarantine,
-					 "--edited and --again are for restore");
+					 "--edited, --again and options of the mount "
+					 "are for restore");
 		return actions[i].run(&r);
 	}
 	return ctl_usage(&ctl_quarantine, "%s is not list, show, restore or drop",
@@ -725,7 +779,8 @@ static int quarantine_run(int argc, char **argv)
 const struct ctl_command ctl_quarantine = {
     .name = "quarantine",
     .run = quarantine_run,
-    .synopsis = "list|show|restore|drop [--json] [--state=DIR] PATH [NAME...]",
+    .synopsis = "list|show|restore|drop [--json] [--state=DIR] [--OPTION=VALUE...] PATH "
+		"[NAME...]",
     .summary = "what was set aside, and the way back",
     .help = "\n"
 	    "PATH is a vault, mounted or not, or any directory in it. For root, or the "
@@ -744,6 +799,10 @@ const struct ctl_command ctl_quarantine = {
 	    "of the\n"
 	    "                          entry by hand\n"
 	    "    --again               also when it was restored before\n"
+	    "    --config=FILE         what a record is, by this configuration file; "
+	    "without it\n"
+	    "                          by that of the mount; also --value, --maxdepth, "
+	    "--maxrecord\n"
 	    "  drop PATH NAME...       remove entries, for good\n"
 	    "\n"
 	    "  --state=DIR             the state directory, if it is not .jsonlfs in the "

@@ -32,12 +32,12 @@ struct request {
 struct run {
 	const struct request *request;
 	struct repair_report *report;
-	struct jsonl_limits limits;
+	struct jsonl_policy *policy;
+	struct jsonl_limits limits; /* of the file at hand */
 	struct jsonl_quarantine *quarantine;
 	const struct ctl_vault *vault;
 	const char *root;
 	int state_fd;
-	const char *prefix; /* from the vault's root to the path */
 	bool mounted;	    /* some jsonlfs is */
 	bool served;	    /* and this vault has a daemon */
 };
@@ -274,7 +274,9 @@ static void look_at(struct run *run, int dir, int fd, const char *name, const ch
 		look.change = NULL; /* what is done is told when it is done */
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	repair_report_begin(run->report, shown);
-	rc = jsonl_repair_fd(&jsonl_io_system, fd, &run->limits, &look, &counts);
+	rc = ctl_options_limits(run->policy, path, &run->limits);
+	if (rc == 0)
+		rc = jsonl_repair_fd(&jsonl_io_system, fd, &run->limits, &look, &counts);
 	if (rc == 0 && is_alien(&counts))
 		rc = JSONL_UNKNOWN_TAIL;
 	if (rc)
@@ -324,24 +326,15 @@ static int repair_named(struct run *run, const char *path)
 
 	if (dir < 0)
 		return -errno;
-	return visit_file(run, dir, slash + 1, path,
-			  run->prefix[0] ? run->prefix : slash + 1, NULL);
+	return visit_file(run, dir, slash + 1, path, run->vault->name, NULL);
 }
 
-static int repair_directory(struct run *run, const struct jsonl_config *config,
-			    const char *path)
+static int repair_directory(struct run *run, const char *path)
 {
-	cleanup_free char *error = NULL;
-	struct jsonl_policy *policy = NULL;
-	struct ctl_walk walk = {.file = visit_file, .error = told_error, .ctx = run};
-	int rc = jsonl_policy_new(config, &policy, &error);
+	const struct ctl_walk walk = {
+	    .policy = run->policy, .file = visit_file, .error = told_error, .ctx = run};
 
-	if (rc < 0)
-		return rc;
-	walk.policy = policy;
-	rc = ctl_walk(&walk, path, run->prefix);
-	jsonl_policy_free(policy);
-	return rc;
+	return ctl_walk(&walk, path, run->vault->prefix);
 }
 
 static int open_state(struct run *run, const struct ctl_vault *v,
@@ -373,18 +366,15 @@ static int repair_in(struct run *run, struct ctl_vault *v, const char *path)
 
 	if (rc == 0)
 		code = ctl_options_apply(&ctl_repair, &run->request->options, v, &config);
-	ctl_options_limits(&config, &run->limits);
+	if (rc == 0 && code == 0)
+		rc = jsonl_policy_new(&config, &run->policy, NULL);
 	if (rc == 0 && code == 0) {
 		run->vault = v;
 		run->root = v->root;
-		run->prefix = v->prefix;
 		rc = stat(path, &st) < 0 ? -errno : open_state(run, v, &config);
 		if (rc == 0 && S_ISDIR(st.st_mode)) {
-			rc = repair_directory(run, &config, path);
+			rc = repair_directory(run, path);
 		} else if (rc == 0 && S_ISREG(st.st_mode)) {
-			/* Of a file the prefix is the file itself, and a slash. */
-			if (v->prefix[0])
-				v->prefix[strlen(v->prefix) - 1] = '\0';
 			rc = repair_named(run, path);
 		} else if (rc == 0) {
 			rc = -EINVAL;
@@ -393,6 +383,7 @@ static int repair_in(struct run *run, struct ctl_vault *v, const char *path)
 		if (run->state_fd >= 0)
 			(void)close(run->state_fd);
 	}
+	jsonl_policy_free(run->policy);
 	jsonl_config_deinit(&config);
 	if (rc)
 		tell_failure(run, path, NULL, rc, false);

@@ -76,7 +76,6 @@ static int fail(const struct target *t, int rc)
 
 static int open_path(struct target *t)
 {
-	const char *below;
 	struct stat st;
 
 	t->real = realpath(t->r->file, NULL);
@@ -89,9 +88,7 @@ static int open_path(struct target *t)
 		return -EINVAL;
 	if (geteuid() != 0 && geteuid() != st.st_uid)
 		return -EPERM;
-	/* Of a file the root is the file, where there is no vault. */
-	below = t->real + (strcmp(t->vault.root, "/") == 0 ? 0 : strlen(t->vault.root));
-	t->path = *below == '/' ? below + 1 : strrchr(t->real, '/') + 1;
+	t->path = t->vault.name;
 	return 0;
 }
 
@@ -122,10 +119,12 @@ static int target_open(struct target *t, const struct request *r)
 	if (rc < 0)
 		return fail(t, rc);
 	code = ctl_options_apply(r->command, &r->options, &t->vault, &config);
-	ctl_options_limits(&config, &t->limits);
+	if (code == 0)
+		rc = ctl_options_limits_of(&config, t->path, &t->limits);
 	jsonl_config_deinit(&config);
-	t->new = code ? -1 : ctl_content_new();
-	return code || t->new >= 0 ? code : fail(t, t->new);
+	if (code == 0 && rc == 0)
+		rc = t->new = ctl_content_new();
+	return code || rc >= 0 ? code : fail(t, rc);
 }
 
 /* A copy of the file as it is now, which the new content is made from. */

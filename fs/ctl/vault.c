@@ -94,8 +94,11 @@ int ctl_vault_find(const char *path, struct ctl_vault *v)
 		return -ENOMEM;
 	below = real + (strcmp(v->root, "/") == 0 ? 0 : strlen(v->root));
 	if (asprintf(&v->prefix, "%s%s", below + (*below == '/'),
-		     below[0] && below[1] ? "/" : "") < 0) {
+		     below[0] && below[1] ? "/" : "") < 0)
 		v->prefix = NULL;
+	below += *below == '/';
+	v->name = strdup(below[0] ? below : strrchr(real, '/') + 1);
+	if (!v->prefix || !v->name) {
 		ctl_vault_free(v);
 		return -ENOMEM;
 	}
@@ -127,6 +130,7 @@ void ctl_vault_free(struct ctl_vault *v)
 {
 	free(v->root);
 	free(v->prefix);
+	free(v->name);
 	jsonl_report_free(v->status);
 	memset(v, 0, sizeof(*v));
 }

@@ -13,7 +13,8 @@ _jsonlfsctl_options() {
 	edit) echo "--state= --help" "$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	delete-record) echo "--line= --state= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
-	quarantine) echo "--json --state= --edited= --again --help" ;;
+	quarantine) echo "--json --state= --edited= --again --help" \
+		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
 	repair) echo "--apply --json --all --state= --quarantine_max= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;

@@ -44,15 +44,15 @@ complete -c jsonlfsctl -n '__jsonlfsctl_in repair' -l quarantine_max -x
 complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l match -x -d globs
 complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l exclude -x -d globs
 complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l generations -x -d globs
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit reap repair replace' -l config -r
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l maxdepth -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l maxrecord -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l pipebuf -x
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l value -x \
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine reap repair replace' -l config -r
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l maxdepth -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l maxrecord -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l pipebuf -x
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l value -x \
     -a 'any container object'
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l oversize -x \
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l oversize -x \
     -a 'warn reject allow'
-complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit repair replace' -l blank -x -a 'drop keep'
+complete -c jsonlfsctl -n '__jsonlfsctl_in check delete-record edit quarantine repair replace' -l blank -x -a 'drop keep'
 
 complete -c jsonlfsctl -n '__jsonlfsctl_in config' -a check
 complete -c jsonlfsctl -n '__jsonlfsctl_in config' -s o -x -d 'options of the mount'

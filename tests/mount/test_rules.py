@@ -5,7 +5,18 @@ import json
 import os
 
 import pytest
-from util import append, binary, refused, run
+from util import (
+    DAMAGE,
+    NOBODY,
+    REPAIRED,
+    USAGE,
+    append,
+    binary,
+    ctl,
+    parse,
+    refused,
+    run,
+)
 
 BAD = b"no JSON\n"
 
@@ -132,3 +143,105 @@ def test_a_wrong_rule_is_refused_with_file_and_line(workdir, config, rule, says)
     p = run(binary("jsonlfs"), "-o", option, workdir / "v", workdir / "v", check=1)
     assert f"{option.removeprefix('config=')}:1: " in p.stderr.decode()
     assert says in p.stderr.decode()
+
+
+# ---- jsonlfsctl judges as the mount does ----
+
+RULES = [
+    {"match": "objects.*", "value": "object"},
+    {"match": "logs/*.ledger", "class": "governed", "maxdepth": 2},
+    {"match": "scratch/**", "class": "plain"},
+]
+
+
+def lay_down(top):
+    """One line of each that is a record by the defaults or by the rules alone."""
+    for name, data in (("objects.jsonl", b'{"a":1}\n[1]\n'), ("x.jsonl", b"[[[1]]]\n"),
+                       ("logs/a.ledger", b"[[[1]]]\n[1]\n"), ("scratch/x.jsonl", b"none\n")):
+        path = top / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (1, 1))  # nobody is appending
+
+
+def found(*argv, code=DAMAGE, **kw):
+    """What check tells, by the name that it shows."""
+    report = parse(ctl("check", "--json", *argv, code=code, **kw).stdout)
+    return {(f["file"], f["line"], f["kind"]) for f in report["findings"]}
+
+
+@pytest.mark.damaged
+def test_check_and_repair_judge_by_the_rules_of_the_mount(mount, config, workdir):
+    m = mount(config(RULES))
+    lay_down(m.source)
+    # Not by what stands in the file by now, which not everybody can read.
+    config([{"match": "*", "class": "governed"}])
+    (workdir / "rules.json").chmod(0o600)
+    bad = {(f"{m.mnt}/objects.jsonl", 2, "wrong-value"),
+           (f"{m.mnt}/logs/a.ledger", 1, "invalid")}
+    assert found(m.mnt) == bad == found(m.mnt, uid=NOBODY)
+    for name in ("objects.jsonl", "logs/a.ledger"):
+        assert found(m.p(name)) == {b for b in bad if b[0].endswith(name)}
+        assert found(name, cwd=m.mnt) == {(name, *b[1:]) for b in bad if b[0].endswith(name)}
+    # The command line comes first.
+    assert found("--value=any", "--maxdepth=9", m.mnt, code=0) == set()
+    assert found("--value=any", m.p("logs")) == {b for b in bad if "ledger" in b[0]}
+    assert len(found(f"--config={workdir / 'rules.json'}", m.mnt)) == 1
+    # And after a reload the new rules.
+    config(RULES[1:])
+    ctl("reload", m.mnt)
+    assert found(m.mnt) == {b for b in bad if "ledger" in b[0]}
+    config(RULES)
+    ctl("reload", m.mnt)
+
+    told = ctl("repair", m.mnt, code=DAMAGE).stdout.decode()
+    assert "objects.jsonl:2: " in told and "a.ledger:1: " in told and "scratch" not in told
+    ctl("repair", "--apply", m.mnt, code=REPAIRED)
+    assert m.both("objects.jsonl") == b'{"a":1}\n' and m.both("logs/a.ledger") == b"[1]\n"
+    assert m.both("x.jsonl") == b"[[[1]]]\n" and m.both("scratch/x.jsonl") == b"none\n"
+    assert found(m.mnt, code=0) == set()
+
+
+def test_a_bare_vault_is_judged_by_a_configuration_file(config, workdir):
+    option = "--" + config(RULES)
+    v = workdir / "v"
+    v.mkdir()
+    lay_down(v)
+    bad = {(f"{v}/objects.jsonl", 2, "wrong-value"), (f"{v}/logs/a.ledger", 1, "invalid")}
+    assert found(option, v) == bad
+    assert found(v) == {(f"{v}/scratch/x.jsonl", 1, "invalid")}
+    assert found("--value=any", option, v) == {b for b in bad if "ledger" in b[0]}
+    # Below a vault's root, and of a file, patterns mean paths from that root.
+    (v / ".jsonlfs").mkdir()
+    assert found(option, v / "logs") == found(option, v / "logs/a.ledger") == \
+        {b for b in bad if "ledger" in b[0]}
+    (v / ".jsonlfs").rmdir()
+    ctl("repair", "--apply", option, v, code=REPAIRED)
+    assert (v / "objects.jsonl").read_bytes() == b'{"a":1}\n'
+    assert (v / "logs/a.ledger").read_bytes() == b"[1]\n"
+    assert (v / "scratch/x.jsonl").read_bytes() == b"none\n"
+    p = ctl("replace", option, v / "objects.jsonl", stdin=b"[1]\n", code=DAMAGE)
+    assert b"line 1: " in p.stderr
+    ctl("replace", option, v / "x.jsonl", stdin=b"[1]\n")
+
+
+def test_what_is_restored_is_judged_by_the_rules(mount, config):
+    m = mount(config(RULES))
+    option = "--" + config(RULES)
+    with refused(errno.EBADMSG):
+        append(m.p("objects.jsonl"), b'{"a":1}\n[1]\n')
+    (entry,) = parse(ctl("quarantine", "list", "--json", m.mnt).stdout)["quarantine"]
+
+    def restore(*argv, stdin=b'{"a":1}\n[1]\n', code=DAMAGE):
+        return ctl("quarantine", "restore", *argv, entry["file"], "--edited=-", stdin=stdin,
+                   code=code).stderr
+
+    # All or nothing, mounted or bare.
+    assert b"line 2: " in restore(m.mnt) and m.both("objects.jsonl") == b""
+    m.umount()
+    assert b"line 2: " in restore(option, m.source)
+    assert m.b("objects.jsonl").read_bytes() == b""
+    restore(option, m.source, stdin=b'{"a":1}\n', code=0)
+    restore("--again", m.source, code=0)
+    assert m.b("objects.jsonl").read_bytes() == b'{"a":1}\n{"a":1}\n[1]\n'
+    assert b"are for restore" in ctl("quarantine", "list", option, m.source, code=USAGE).stderr

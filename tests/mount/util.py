@@ -140,7 +140,7 @@ def py(script, cwd, *args, check=0, timeout=30, uid=None):
     )
 
 
-OK, DAMAGE, FAILED, USAGE = 0, 4, 8, 16
+OK, REPAIRED, DAMAGE, FAILED, USAGE = 0, 1, 4, 8, 16
 
 
 def ctl(*argv, code=OK, **kw):

@@ -611,6 +611,53 @@ static void test_manual(const char *tests)
 	free(help);
 }
 
+struct told {
+	char text[256];
+};
+
+static void tell(void *ctx, const struct jsonl_config_value *value)
+{
+	struct told *t = ctx;
+	size_t n = strlen(t->text);
+
+	snprintf(t->text + n, sizeof(t->text) - n, "%s=%s ", value->name, value->text);
+}
+
+/* A rule that is told value by value can be made of what was told. */
+static void test_rule_by_value(void)
+{
+	struct told first = {{0}}, second = {{0}};
+
+	fresh();
+	CHECK(
+	    load("{\"rules\": [{\"match\": \"*.log\", \"class\": \"governed\", "
+		 "\"maxrecord\": 4096, \"locktimeout\": 0.5, \"value\": \"object\"}]}") ==
+	    0);
+	jsonl_config_rule(&config.rules[0], tell, &first);
+	CHECK(strcmp(first.text,
+		     "maxrecord=4096 value=object class=governed locktimeout=0.5 ") == 0,
+	      "%s", first.text);
+
+	CHECK(jsonl_config_rule_add(&config, "*", "here", 7, &error) == 0 && !error);
+	CHECK(config.nrules == 2 && config.rules[1].line == 7 && !config.rules[1].set);
+	CHECK(jsonl_config_rule_set(&config, "maxrecord", "4096", &error) == 0);
+	CHECK(jsonl_config_rule_set(&config, "value", "object", &error) == 0);
+	CHECK(jsonl_config_rule_set(&config, "class", "governed", &error) == 0);
+	CHECK(jsonl_config_rule_set(&config, "locktimeout", "0.5", NULL) == 0);
+	jsonl_config_rule(&config.rules[1], tell, &second);
+	CHECK(strcmp(first.text, second.text) == 0, "%s", second.text);
+
+	CHECK(jsonl_config_rule_set(&config, "value", "x", &error) == -EINVAL);
+	CHECK(error && strstr(error, "here:7: value=x: allowed is"));
+	free(error);
+	CHECK(jsonl_config_rule_set(&config, "ro", "yes", &error) == -EINVAL && error);
+	free(error);
+	CHECK(jsonl_config_rule_add(&config, "[", "here", 8, &error) == -EINVAL && error);
+	CHECK(config.nrules == 2);
+	free(error);
+	error = NULL;
+}
+
 int main(int argc, char **argv)
 {
 	int fd = mkstemp(path);
@@ -629,6 +676,7 @@ int main(int argc, char **argv)
 	test_file();
 	test_precedence();
 	test_rules();
+	test_rule_by_value();
 	test_reload();
 	test_explain();
 	test_option_list();
