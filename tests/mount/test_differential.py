@@ -8,6 +8,7 @@ one of the named cases below."""
 import os
 import random
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -204,7 +205,7 @@ def add(seen, more):
 def run_round(pair, source, n):
     """n operations and a look at the trees after each: thoroughly at both directories below,
     at the mount sometimes so, sometimes not at all, that its caches are not always warm."""
-    looks = source.r.choice([1, 8, 64])
+    looks = source.r.choice([1, 4, 8, 16, 32, 64])
     for k in range(n):
         op = differ.PROLOGUE[k] if k < len(differ.PROLOGUE) else source.draw()
         source.note(op, pair.step(op))
@@ -216,7 +217,7 @@ def run_round(pair, source, n):
     pair.compare_holes()
 
 
-@pytest.mark.limit(120 + OPS // PARTS // 20)
+@pytest.mark.limit(120 + OPS // PARTS // 100)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_random_operations(arena, request, part):
     tmpfile = has_tmpfile(arena.mount.mnt)
@@ -302,6 +303,17 @@ def test_what_is_broken_is_found(arena, worker):
                 assert not differ.replay(arena, list(e.done))
                 return
     pytest.fail("no difference was found")
+
+
+class NeverAnswers(differ.Worker):
+    def stat(self, path):
+        signal.pause()
+
+
+def test_what_hangs_is_said_to_hang(arena, monkeypatch):
+    monkeypatch.setattr(differ, "HANGS", 1)
+    with arena(NeverAnswers) as pair, pytest.raises(differ.Difference, match="ada.*mounted"):
+        pair.step(("ada", "stat", "."))
 
 
 @pytest.mark.limit(180)

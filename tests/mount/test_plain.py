@@ -255,6 +255,29 @@ def test_suid_set_while_open_is_cleared(m):
     os.close(fd)
 
 
+def test_setgid_set_while_open_and_a_member_of_the_group(m, tmp_path):
+    """Kernel passthrough writes for everybody with one set of credentials, without groups: it
+    takes the bit away, where natively a member's write leaves it."""
+    kept = 0o644 if m.log_lines("passthrough", 'state="on"') else 0o2644
+    bare = tmp_path / "prog"
+    bare.touch()
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        os.chmod(folder, 0o755)
+    for path, left in ((bare, 0o2644), (suid_file(m, 0o644), kept)):
+        os.chown(path, ADA, TEAM)
+        os.chmod(path, 0o644)
+
+        def body(path=path):
+            with util.opened(path, os.O_RDWR) as fd:
+                os.pwrite(fd, b"a", 0)
+                os.fchmod(fd, 0o2644)
+                os.pwrite(fd, b"b", 0)
+
+        as_person(ADA, body, groups=[TEAM], gid=ADA)
+        assert mode_of(path) == left
+    assert mode_of(m.b("prog")) == kept
+
+
 # ---- ACLs ----
 
 

@@ -14,17 +14,35 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What tree_describe looks at beyond lstat. */
 #define TREE_ATTRIBUTES 1 /* extended attributes and targets of links */
 #define TREE_CONTENT	2 /* hash */
 #define TREE_HOLES	4 /* and where the data lies */
+#define TREE_REMEMBER	8 /* what was said of a file whose change time is the same */
+
+#define TREE_ALL_TIMES INT64_MAX /* as clock: the times of pipes, too */
 
 #define TREE_FILES 4096
+/* Change times are taken from a clock that stands still between two ticks (4 or 10 ms): a
+ * file that was looked at this much later has no later change with the same time. */
+#define TREE_TICK INT64_C(50000000) /* ns */
+
+/* What was said of a file, by inode; a newer one takes the place of an older. */
+static struct memory {
+	dev_t dev;
+	ino_t ino;
+	int64_t changed; /* its change time, ns */
+	int flags;
+	char *text;
+} memories[8192];
 
 struct tree {
 	FILE *out;
+	char *text; /* of out */
+	size_t size;
 	int flags;
 	int64_t clock; /* times from here on (ns) are "now" */
 	const char *skip; /* in the top directory */
@@ -155,8 +173,52 @@ static void put_status(struct tree *t, const struct stat *st)
 	if (st->st_rdev)
 		fprintf(t->out, " dev:%u:%u", major(st->st_rdev), minor(st->st_rdev));
 	/* What goes through a pipe is stamped in the kernel's inode alone. */
-	if (time < t->clock && !S_ISFIFO(st->st_mode))
+	if (t->clock == TREE_ALL_TIMES || (time < t->clock && !S_ISFIFO(st->st_mode)))
 		fprintf(t->out, " time:%lld", (long long)time);
+}
+
+static void put_detail(struct tree *t, const char *path, const struct stat *st)
+{
+	char target[PATH_MAX];
+	ssize_t n;
+
+	if (t->flags & TREE_ATTRIBUTES && S_ISLNK(st->st_mode)) {
+		n = readlink(path, target, sizeof(target));
+		fputs(" -> ", t->out);
+		put_text(t->out, target, n < 0 ? 0 : (size_t)n);
+	}
+	if (t->flags & TREE_CONTENT && S_ISREG(st->st_mode))
+		put_content(t, path, st->st_size);
+	if (t->flags & TREE_ATTRIBUTES)
+		put_attributes(t, path);
+}
+
+/* put_detail, or what it put when it was last asked about the same state of the file. Of a
+ * mount this would say nothing: only a local file system stamps every change. */
+static void put_remembered(struct tree *t, const char *path, const struct stat *st)
+{
+	struct memory *m = &memories[st->st_ino % (sizeof(memories) / sizeof(*memories))];
+	int64_t changed = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
+	struct timespec now;
+	long at;
+
+	if (m->text && m->dev == st->st_dev && m->ino == st->st_ino && m->changed == changed &&
+	    m->flags == t->flags) {
+		fputs(m->text, t->out);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	at = ftell(t->out);
+	put_detail(t, path, st);
+	if ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec - changed < TREE_TICK ||
+	    fflush(t->out))
+		return;
+	free(m->text);
+	m->text = strdup(t->text + at);
+	m->dev = st->st_dev;
+	m->ino = st->st_ino;
+	m->changed = changed;
+	m->flags = t->flags;
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -194,8 +256,6 @@ static void visit_children(struct tree *t, char *path, size_t len, size_t top)
 static void visit(struct tree *t, char *path, size_t len, size_t top)
 {
 	struct stat st;
-	char target[PATH_MAX];
-	ssize_t n;
 
 	put_text(t->out, path + top, len - top);
 	if (lstat(path, &st)) {
@@ -205,15 +265,10 @@ static void visit(struct tree *t, char *path, size_t len, size_t top)
 	if (len > top)
 		put_status(t, &st);
 	put_sharing(t, &st);
-	if (t->flags & TREE_ATTRIBUTES && S_ISLNK(st.st_mode)) {
-		n = readlink(path, target, sizeof(target));
-		fputs(" -> ", t->out);
-		put_text(t->out, target, n < 0 ? 0 : (size_t)n);
-	}
-	if (t->flags & TREE_CONTENT && S_ISREG(st.st_mode))
-		put_content(t, path, st.st_size);
-	if (t->flags & TREE_ATTRIBUTES)
-		put_attributes(t, path);
+	if (t->flags & TREE_REMEMBER)
+		put_remembered(t, path, &st);
+	else
+		put_detail(t, path, &st);
 	putc('\n', t->out);
 	if (S_ISDIR(st.st_mode))
 		visit_children(t, path, len, top);
@@ -224,8 +279,7 @@ char *tree_describe(const char *root, const char *skip, int64_t clock, int flags
 {
 	static struct tree t; /* for one caller at a time */
 	static char path[PATH_MAX + 256];
-	char *text = NULL;
-	size_t size = 0, len = strlen(root);
+	size_t len = strlen(root);
 
 	if (len + 256 > PATH_MAX)
 		return NULL;
@@ -234,9 +288,9 @@ char *tree_describe(const char *root, const char *skip, int64_t clock, int flags
 	t.clock = clock;
 	t.skip = skip;
 	t.count = 0;
-	t.out = open_memstream(&text, &size);
+	t.out = open_memstream(&t.text, &t.size);
 	if (!t.out)
 		return NULL;
 	visit(&t, path, len, len);
-	return fclose(t.out) ? NULL : text;
+	return fclose(t.out) ? NULL : t.text;
 }
