@@ -20,7 +20,7 @@ import time
 
 import pytest
 from test_mounting import Installed, fuse_for_all  # noqa: F401
-from util import ENV, NOBODY, REPO, wait_for
+from util import ENV, NOBODY, REPO, binary, run, wait_for
 
 DOCS = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.M | re.S)
@@ -220,6 +220,85 @@ def test_every_event_of_the_log_is_explained():
     found = events()
     assert {"LOST", "refused", "torn-tail", "sync-failed", "pending-full"} <= found
     assert len(found) > 50 and found - explained == set()
+
+
+def options():
+    """{names of one option: its values but for the default} as jsonlfs -h lists them."""
+    text = run(binary("jsonlfs"), "-h").stdout.decode()
+    found = {}
+    for names, rest in re.findall(r"^    -o ((?:\w+(?:=\w+)?(?:, )?)+)\s+(.*)$", text, re.M):
+        choices = re.search(r" \[([^]]*)\] \(default: ([\w-]+)\)", rest)
+        names = tuple(n.split("=")[0] for n in names.split(", "))
+        found[names] = set(choices[1].split(", ")) - {choices[2]} if choices else set()
+    return found
+
+
+def test_every_option_has_a_reason_to_use_it():
+    text = (REPO / "docs/CHOOSING.md").read_text()
+    rows = {}
+    for cell, reason in re.findall(r"^\| (`[^|]*) \| ([^|]*) \|$", text, re.M):
+        assert len(reason) > 15, cell
+        for span in re.findall(r"`([^`]+)`", cell):
+            name, _, value = span.partition("=")
+            rows.setdefault(name, set()).add(value)
+            rows[name] |= set(re.findall(r"`([\w-]+)`", reason))
+    found = options()
+    assert len(found) > 30 and found["sync",] == {"write", "none"} and ("ro", "rw") in found
+    for names, values in found.items():
+        if names[0] == "noexec":  # of mount(8), several in a line
+            assert set(names) <= set(rows)
+        named = set().union(*(rows.get(n, set()) for n in names))
+        assert any(n in rows for n in names) and values <= named, (names, values - named)
+    # Nothing that is gone.
+    assert set(rows) <= {n for names in found for n in names}
+
+
+def test_the_manual_has_every_option():
+    text = (REPO / "docs/jsonlfs.8").read_text().replace("\\-", "-")
+    heads = set(re.findall(r"\b\w+\b", "\n".join(
+        re.findall(r"^\.TP\n(\.B[RI]? .*)$", text, re.M))))
+    for names, values in options().items():
+        assert set(names) <= heads, names
+        for value in values:
+            assert re.search(rf"^\.BR? {value} ", text, re.M), (names, value)
+
+
+LITERAL = r'"(?:[^"\\]|\\.)*"'
+# What goes to standard output or to the log, and words that are no messages.
+SILENT = r"printf|puts|fputs|strftime|(?:\w+_)?row|print_store|jsonl_report_\w+|syslog|execl"
+NO_MESSAGES = {"archive drop", "quarantine drop", "jsonlfsctl repair", "mount option",
+               "the rules of the mount", "the command line", "try as root",
+               "For root, the owner of the file, and the owner of the mount. The old content is",
+               # Reasons of config check.
+               "it lies below .git, which is always excluded",
+               "the name is that of a rotated or backed-up log",
+               "no rule gives it a class, nor does match="}
+
+
+def spoken(text):
+    """The messages in a source of jsonlfsctl: of each the first words that are its own."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    text = re.sub(rf"({LITERAL})|'(?:\\.|[^'\\])'", lambda m: m[1] or "0", text)
+    text = re.sub(r"^const struct ctl_command .*?^};", "", text, flags=re.S | re.M)
+    text = re.sub(r"\bscript\[\] =[^;]*;", "", text)
+    text = re.sub(rf"\b(?:{SILENT})\s*\((?:[^;\"]|{LITERAL})*;", "", text)
+    for group in re.findall(rf"{LITERAL}(?:[\s\\]*{LITERAL})*", text):
+        whole = "".join(x[1:-1] for x in re.findall(LITERAL, group))
+        parts = [p.strip(" .()`") for p in
+                 re.split(r"%[-.*\d]*(?:ll|z)?[a-zA-Z]|: |; |\\n", whole)]
+        parts = [p for p in parts if len(p) >= 12 and " " in p and p != "nothing was changed"]
+        yield from parts[:1]
+
+
+def test_every_message_of_jsonlfsctl_is_explained():
+    text = (REPO / "docs/TROUBLESHOOTING.md").read_text()
+    text = text[text.index("## What jsonlfsctl says"):text.index("## When opening, mapping")]
+    told = re.findall(r"`([^`]+)`", text)
+    found = {m for p in REPO.glob("fs/ctl/*.c") for m in spoken(p.read_text())}
+    known = {"the mount is dead", "your text is kept in", "unknown option", "syncs failed",
+             "is open for writing", "no line of it is JSON, so this is another kind of file"}
+    assert known <= found and len(found) > 100
+    assert {m for m in found - NO_MESSAGES if not any(m in t for t in told)} == set()
 
 
 def fenced(text):
