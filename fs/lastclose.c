@@ -2,17 +2,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 
-#define CLOSING_STEP_MS 10
-#define CLOSING_MAX_MS	10000
 #define TASK_SIGNALED 0x400 /* PF_SIGNALED of the kernel, field 9 of /proc/PID/stat */
 
 /* Reads a small file of /proc; bytes, or -1. */
@@ -50,16 +47,28 @@ static uint64_t stat_field(const char *fields, int number)
 	return fields ? strtoull(fields, NULL, 10) : 0;
 }
 
-pid_t fs_process_of(pid_t pid)
+/* What /proc/PID/status says behind a label such as "\nTgid:", which can be asked in the
+ * middle of an exec, too; -1: nothing. */
+static long status_number(pid_t pid, const char *label)
 {
 	char path[64], buf[4096];
-	const char *tgid;
+	const char *at;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
 	if (pid <= 0 || proc_read(AT_FDCWD, path, buf, sizeof(buf)) <= 0)
-		return pid;
-	tgid = strstr(buf, "\nTgid:");
-	return tgid ? (pid_t)strtol(tgid + 6, NULL, 10) : pid;
+		return -1;
+	at = strstr(buf, label);
+	return at ? strtol(at + strlen(label), NULL, 10) : -1;
+}
+
+pid_t fs_process_of(pid_t pid)
+{
+	/* Most often it is the first thread, whose number is that of the process; this is
+	 * open to such alone, and much cheaper than the text. */
+	cleanup_close int first = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	long tgid = first < 0 ? status_number(pid, "\nTgid:") : pid;
+
+	return tgid > 0 ? (pid_t)tgid : pid;
 }
 
 bool fs_process_identify(pid_t pid, struct fs_process *p)
@@ -77,7 +86,9 @@ bool fs_process_identify(pid_t pid, struct fs_process *p)
 	return true;
 }
 
-bool fs_process_killed(pid_t pid)
+/* What it exits with the kernel shows only to who may trace it. To others (`hidden`) it is
+ * killed when this thread is, which is wrong where another thread has called exit. */
+static bool is_killed(pid_t pid, bool hidden)
 {
 	char buf[1024];
 	const char *fields = pid > 0 ? stat_fields(pid, buf, sizeof(buf)) : NULL;
@@ -85,7 +96,18 @@ bool fs_process_killed(pid_t pid)
 	/* When a program exits, its other threads are ended as by a signal: what it exits
 	 * with tells. */
 	return fields && stat_field(fields, 9) & TASK_SIGNALED &&
-	       stat_field(fields, 52) & 0x7f;
+	       (hidden || stat_field(fields, 52) & 0x7f);
+}
+
+bool fs_process_killed(pid_t pid)
+{
+	return is_killed(pid, false);
+}
+
+/* A process that ends has let go of its table of descriptors before it closes them. */
+static bool is_exiting(pid_t pid)
+{
+	return status_number(pid, "\nFDSize:") == 0;
 }
 
 /* The number behind a label of fdinfo; -1: there is none. */
@@ -108,151 +130,62 @@ static bool is_descriptor_of(int dir, const char *name, ino_t ino, int flags, in
 	       (backing < 0 || info_number(buf, "\nmnt_id:\t", 10) != backing);
 }
 
-bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing)
+enum descriptors {
+	DESCRIPTORS_HIDDEN, /* they may not be looked at */
+	DESCRIPTORS_NONE,
+	DESCRIPTORS_OTHERS,
+	DESCRIPTORS_HELD, /* one of the file is among them */
+};
+
+static enum descriptors descriptors_look(pid_t pid, ino_t ino, int flags, int backing)
 {
+	enum descriptors what = DESCRIPTORS_NONE;
 	struct dirent *e;
-	bool found = false;
 	char path[64];
 	DIR *dir;
 
 	if (pid <= 0)
-		return false;
+		return DESCRIPTORS_HIDDEN;
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)pid);
 	dir = opendir(path);
 	if (!dir)
-		return false;
+		return errno == ENOENT ? DESCRIPTORS_NONE : DESCRIPTORS_HIDDEN;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
-	while (!found && (e = readdir(dir)))
-		found = e->d_name[0] != '.' &&
-			is_descriptor_of(dirfd(dir), e->d_name, ino, flags, backing);
+	while (what != DESCRIPTORS_HELD && (e = readdir(dir)))
+		if (e->d_name[0] != '.')
+			what =
+			    is_descriptor_of(dirfd(dir), e->d_name, ino, flags, backing)
+				? DESCRIPTORS_HELD
+				: DESCRIPTORS_OTHERS;
 	closedir(dir);
-	return found;
+	return what;
+}
+
+bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing)
+{
+	return descriptors_look(pid, ino, flags, backing) == DESCRIPTORS_HELD;
 }
 
 /* ---- at a FLUSH ---- */
 
-struct closing {
-	struct fs_closing_question q;
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	/* Under lock: */
-	unsigned users;
-	pid_t looker; /* the thread; 0: it does not run yet */
-	bool answered;
-	enum fs_closing answer;
-};
-
-static void closing_put(struct closing *c)
+enum fs_closing fs_process_closing(const struct fs_closing_question *q)
 {
-	bool last;
+	/* The closing thread shares its descriptors with the process, and has them also
+	 * where the first thread of the process has ended. */
+	enum descriptors own =
+	    descriptors_look(q->thread, q->ino, q->flags, q->backing);
 
-	pthread_mutex_lock(&c->lock);
-	last = !--c->users;
-	pthread_mutex_unlock(&c->lock);
-	if (!last)
-		return;
-	pthread_cond_destroy(&c->cond);
-	pthread_mutex_destroy(&c->lock);
-	free(c);
-}
-
-static enum fs_closing closing_look(const struct fs_closing_question *q)
-{
-	if (fs_process_killed(q->pid))
-		return FS_CLOSING_KILLED;
-	if (fs_process_holds(q->pid, q->ino, q->flags, q->backing))
+	if (own == DESCRIPTORS_HELD)
 		return FS_CLOSING_MORE;
+	if (own != DESCRIPTORS_OTHERS && is_exiting(q->thread)) {
+		if (own == DESCRIPTORS_HIDDEN ? is_killed(q->pid, true)
+					      : is_killed(q->thread, false))
+			return FS_CLOSING_KILLED;
+		own = DESCRIPTORS_NONE;
+	}
 	for (size_t k = 0; k < sizeof(q->who) / sizeof(q->who[0]); k++)
 		if (q->who[k] != q->pid &&
 		    fs_process_holds(q->who[k], q->ino, q->flags, q->backing))
 			return FS_CLOSING_MORE;
-	return FS_CLOSING_LAST;
-}
-
-static void *closing_main(void *arg)
-{
-	struct closing *c = arg;
-	enum fs_closing answer;
-
-	pthread_mutex_lock(&c->lock);
-	c->looker = gettid();
-	pthread_mutex_unlock(&c->lock);
-	answer = closing_look(&c->q);
-	pthread_mutex_lock(&c->lock);
-	c->answer = answer;
-	c->answered = true;
-	pthread_cond_signal(&c->cond);
-	pthread_mutex_unlock(&c->lock);
-	closing_put(c);
-	return NULL;
-}
-
-static struct closing *closing_start(const struct fs_closing_question *q)
-{
-	struct closing *c = calloc(1, sizeof(*c));
-	pthread_condattr_t monotonic;
-	pthread_t thread;
-
-	if (!c)
-		return NULL;
-	c->q = *q;
-	c->users = 2;
-	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->cond, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-	if (pthread_create(&thread, NULL, closing_main, c)) {
-		c->users = 1;
-		closing_put(c);
-		return NULL;
-	}
-	pthread_detach(thread);
-	return c;
-}
-
-/* Under lock. Waits for the answer, a step long. */
-static void closing_wait(struct closing *c)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += CLOSING_STEP_MS * 1000000L;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
-	}
-	pthread_cond_timedwait(&c->cond, &c->lock, &until);
-}
-
-/* Under lock. Does the thread that looks wait for something, and not for a processor? */
-static bool closing_hangs(const struct closing *c)
-{
-	char buf[1024];
-	const char *fields =
-	    c->looker ? stat_fields(c->looker, buf, sizeof(buf)) : NULL;
-
-	return fields && (*fields == 'D' || *fields == 'S');
-}
-
-enum fs_closing fs_process_closing(const struct fs_closing_question *q)
-{
-	struct closing *c = closing_start(q);
-	enum fs_closing answer = FS_CLOSING_MORE;
-	int hung = 0;
-
-	if (!c)
-		return answer;
-	pthread_mutex_lock(&c->lock);
-	for (int waited = 0; !c->answered && hung < FS_CLOSING_MS &&
-			     waited < CLOSING_MAX_MS;
-	     waited += CLOSING_STEP_MS) {
-		closing_wait(c);
-		hung = closing_hangs(c) ? hung + CLOSING_STEP_MS : 0;
-	}
-	if (c->answered)
-		answer = c->answer;
-	pthread_mutex_unlock(&c->lock);
-	closing_put(c);
-	return answer;
+	return own == DESCRIPTORS_HIDDEN ? FS_CLOSING_HIDDEN : FS_CLOSING_LAST;
 }

@@ -32,20 +32,24 @@ bool fs_process_holds(pid_t pid, ino_t ino, int flags, int backing);
  * number when it is gone. */
 pid_t fs_process_of(pid_t pid);
 
-/* A FLUSH by process `pid`: is it the last close of this open file, as far as the processes
- * `who` (0: nobody) go? */
+/* A FLUSH by a thread of process `pid`: is it the last close of this open file, as far as
+ * the processes `who` (0: nobody) go? */
 struct fs_closing_question {
-	pid_t pid;
+	pid_t thread, pid;
 	pid_t who[3];
 	ino_t ino; /* the rest as fs_process_holds has it */
 	int flags, backing;
 };
-enum fs_closing { FS_CLOSING_MORE, FS_CLOSING_LAST, FS_CLOSING_KILLED };
+enum fs_closing {
+	FS_CLOSING_MORE,
+	FS_CLOSING_LAST,
+	FS_CLOSING_KILLED,
+	FS_CLOSING_HIDDEN, /* its descriptors may not be looked at, and it does not end */
+};
 /* A process whose exec closes the descriptor holds a lock until we have answered, on which
- * the kernel has others wait who look at the process in /proc: what is asked there is
- * asked by a thread of its own, and when that hangs for FS_CLOSING_MS, or does not end in ten
- * seconds on a machine that is busy otherwise, it counts as FS_CLOSING_MORE. */
+ * the kernel has those wait who read its stat, exe, io and others in /proc: who asked there
+ * would wait for ever. Here status and fdinfo are read, which need no lock, and stat only of
+ * a thread that ends, which is in no exec. */
 enum fs_closing fs_process_closing(const struct fs_closing_question *q);
-#define FS_CLOSING_MS 100
 
 #endif

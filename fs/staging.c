@@ -175,7 +175,8 @@ int fs_staged_truncate(fuse_req_t req, struct fs_staged *s, off_t size)
 bool fs_staged_closes(struct fs_mount *m, struct fs_staged *s, pid_t pid, ino_t ino,
 		      int flags)
 {
-	struct fs_closing_question q = {.pid = fs_process_of(pid),
+	struct fs_closing_question q = {.thread = pid,
+					.pid = fs_process_of(pid),
 					.who = {s->opener.tgid},
 					.ino = ino,
 					.flags = flags,
@@ -194,7 +195,8 @@ bool fs_staged_closes(struct fs_mount *m, struct fs_staged *s, pid_t pid, ino_t 
 	pthread_mutex_lock(&s->lock);
 	s->killed = how == FS_CLOSING_KILLED;
 	pthread_mutex_unlock(&s->lock);
-	return how == FS_CLOSING_LAST;
+	/* Better at each close than where its error could not be told. */
+	return how == FS_CLOSING_LAST || how == FS_CLOSING_HIDDEN;
 }
 
 void fs_staged_abandon(struct fs_staged *s)

@@ -111,8 +111,7 @@ int fs_transaction_begin(fuse_req_t req, struct fs_inode *i, const struct jsonl_
 	t->m = m;
 	t->ino = st.st_ino;
 	t->ids = fs_caller_ids(req);
-	if (!fs_process_identify(fuse_req_ctx(req)->pid, &t->opener))
-		t->opener.tgid = -1;
+	t->opener = fuse_req_ctx(req)->pid > 0 ? fs_process_of(fuse_req_ctx(req)->pid) : -1;
 	fs_path_of(m, i, path, sizeof(path));
 	fs_transaction_stage_name(m, name);
 	return jsonl_stage_new(io, m->transactions_fd, name, path, stage_made, t,
@@ -200,7 +199,7 @@ static int transaction_drop(struct governed *g, const char *reason)
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	FS_LOG(rc ? LOG_ERR : LOG_NOTICE, g->transaction->ids.uid, "transaction-dropped",
 	       FS_STR("path", path), FS_INT("records", records), FS_INT("length", bytes),
-	       FS_INT("pid", g->transaction->opener.tgid), FS_STR("reason", reason),
+	       FS_INT("pid", g->transaction->opener), FS_STR("reason", reason),
 	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
 	return rc;
 }
@@ -208,14 +207,20 @@ static int transaction_drop(struct governed *g, const char *reason)
 enum fs_closing fs_transaction_closing(const struct fs_transaction *t, int flags,
 				       pid_t pid)
 {
-	struct fs_closing_question q = {.pid = fs_process_of(pid),
+	struct fs_closing_question q = {.thread = pid,
+					.pid = pid == t->opener ? pid : fs_process_of(pid),
 					.ino = t->ino,
 					.flags = flags,
 					.backing = t->m->backing_mount};
+	enum fs_closing how;
 
 	/* A child that inherits the descriptor closes it, too, when it ends or executes
 	 * something: that is no end of what its parent has begun. */
-	return q.pid == t->opener.tgid ? fs_process_closing(&q) : FS_CLOSING_MORE;
+	if (q.pid != t->opener)
+		return FS_CLOSING_MORE;
+	/* Rather too late, by the release, than in the middle of a transaction. */
+	how = fs_process_closing(&q);
+	return how == FS_CLOSING_HIDDEN ? FS_CLOSING_MORE : how;
 }
 
 bool fs_transaction_ends(struct governed *g, pid_t pid, int *rc)

@@ -12,7 +12,7 @@
 struct fs_transaction {
 	struct fs_mount *m;	   /* constant, as the next but stage */
 	struct jsonl_stage *stage; /* under the lock of the handle's writes */
-	struct fs_process opener;  /* tgid -1: not known */
+	pid_t opener;		   /* the process; -1: of another PID namespace */
 	ino_t ino;		   /* as programs see it */
 	struct fs_ids ids;	   /* of whoever opened the file */
 	/* Of a log alone: */

@@ -62,6 +62,39 @@ static void test_holds(void)
 	CHECK(unlink(path) == 0);
 }
 
+static enum fs_closing closing_of(pid_t pid, ino_t ino)
+{
+	const struct fs_closing_question q = {
+	    .thread = pid, .pid = pid, .ino = ino, .flags = O_RDWR, .backing = -1};
+
+	return fs_process_closing(&q);
+}
+
+/* What it answers of this process, asked by another user's, which may not look. */
+static enum fs_closing closing_hidden(ino_t ino)
+{
+	pid_t parent = getpid(), pid = fork();
+	int status = 0;
+
+	if (pid == 0)
+		_exit(setresuid(65534, 65534, 65534) ? 9 : (int)closing_of(parent, ino));
+	waitpid(pid, &status, 0);
+	return (enum fs_closing)WEXITSTATUS(status);
+}
+
+static void test_closing(void)
+{
+	FILE *file = tmpfile();
+	struct stat st;
+
+	CHECK(file && fstat(fileno(file), &st) == 0);
+	CHECK(closing_of(getpid(), st.st_ino) == FS_CLOSING_MORE);
+	CHECK(closing_of(getpid(), st.st_ino + 1) == FS_CLOSING_LAST);
+	if (getuid() == 0)
+		CHECK(closing_hidden(st.st_ino) == FS_CLOSING_HIDDEN);
+	fclose(file);
+}
+
 static void *exits(void *arg)
 {
 	_exit(*(int *)arg);
@@ -104,6 +137,7 @@ int main(void)
 {
 	test_identify();
 	test_holds();
+	test_closing();
 	CHECK(!fs_process_killed(getpid()));
 	CHECK(!killed_after(0, false) && !killed_after(0, true));
 	CHECK(killed_after(SIGKILL, false) && killed_after(SIGTERM, false));
