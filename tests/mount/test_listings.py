@@ -5,7 +5,6 @@ import contextlib
 import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -34,21 +33,9 @@ def filled(mount, *options, files=50):
 @contextlib.contextmanager
 def slow_getdents(m, seconds):
     """Each getdents64 of the daemon has its names at once, and ends `seconds` later."""
-    pid = m.proc.pid
-    argv = ["strace", "-f", "-o", "/dev/null", "-e", "trace=getdents64", "-e",
-            f"inject=getdents64:delay_exit={int(seconds * 1e6)}", "-p", pid]
-
-    def attached():
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return all("TracerPid:\t0\n" not in (t / "status").read_text() for t in tasks)
-
-    with util.running(*argv) as tracer:
-        util.wait_for(attached, "strace")
-        try:
-            yield
-        finally:
-            tracer.terminate()
-            tracer.wait(20)
+    with util.traced(m, "-o", "/dev/null", "-e", "trace=getdents64", "-e",
+                     f"inject=getdents64:delay_exit={int(seconds * 1e6)}"):
+        yield
 
 
 # ---- what is not asked ----

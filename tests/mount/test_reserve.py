@@ -24,11 +24,11 @@ RECORD = b'{"pad":"' + b"x" * 4000 + b'"}\n'
 class Disk:
     """An ext4 image with a fifth of it kept back, and the mount of a vault in it."""
 
-    def __init__(self, top):
+    def __init__(self, top, size=SIZE):
         self.at = top / "disk"
         image = top / "image"
         with open(image, "wb") as f:
-            f.truncate(SIZE)
+            f.truncate(size)
         run("mkfs.ext4", "-q", "-F", "-m", "20", "-b", "4096", "-N", "4096",
             "-O", "^has_journal", "-E", "lazy_itable_init=0", image, check=0)
         self.at.mkdir()
@@ -49,8 +49,8 @@ class Disk:
 
 
 @pytest.fixture
-def image(workdir):
-    disk = Disk(workdir)
+def image(request, workdir):
+    disk = Disk(workdir, getattr(request, "param", SIZE))
     yield disk
     run("umount", disk.at, check=0)
 
@@ -109,6 +109,25 @@ def test_plain_file(disk):
 
 def test_log(disk):
     same_as_natively(disk, "x.jsonl", flags=os.O_APPEND, piece=RECORD)
+
+
+@pytest.mark.parametrize("image, switched", [(SIZE, True), (2 << 30, False)],
+                         indirect=["image"])
+def test_appends_with_ids_only_where_they_matter(disk, workdir, switched):
+    """They are nine system calls an append. On a disk with plenty of room they are not made."""
+    path, trace = disk.mount.p("x.jsonl"), workdir / "trace"
+
+    def append():
+        with opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as fd:
+            for _ in range(20):
+                os.write(fd, RECORD)
+
+    as_user(ADA, append, 60)
+    with util.traced(disk.mount, "-o", trace, "-e", "trace=setfsuid,writev"):
+        as_user(ADA, append, 60)
+    text = trace.read_text()
+    assert text.count("pad") == 20, text
+    assert (text.count("setfsuid") > 20) == switched, text
 
 
 def test_log_without_append(disk):

@@ -171,6 +171,24 @@ def running(*argv, **kw):
                     stream.close()
 
 
+@contextlib.contextmanager
+def traced(m, *options):
+    """strace with these options follows the daemon of the mount."""
+    pid = m.proc.pid
+
+    def attached():
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return all("TracerPid:\t0\n" not in (t / "status").read_text() for t in tasks)
+
+    with running("strace", "-f", *options, "-p", pid) as tracer:
+        wait_for(attached, "strace")
+        try:
+            yield
+        finally:
+            tracer.terminate()
+            tracer.wait(20)
+
+
 def as_user(uid, function, timeout=20):
     """function() in a forked child that has given up root for uid (None: keeps it). Its
     value comes back, its exception is raised here."""
