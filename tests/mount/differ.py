@@ -213,6 +213,10 @@ class Worker:
         return os.copy_file_range(self.fd(a), self.fd(b), n, off_a, off_b)
 
     def sendfile(self, a, b, off, n):
+        # Pages travel by reference: whether what is written over what is yet to be read
+        # counts, depends on where the page cache has its copies.
+        if os.path.sameopenfile(self.fd(a), self.fd(b)):
+            return "same file"
         return os.sendfile(self.fd(b), self.fd(a), off, n)
 
     def setfl(self, slot, flags):
@@ -546,6 +550,7 @@ ELSEWHERE = "/dev/shm/another file system"
 O = os  # noqa: E741
 MODES = [0o644, 0o600, 0o666, 0o755, 0o777, 0o4755, 0o2755, 0o6711, 0o1777, 0o2775, 0, 0o444]
 XATTRS = ["user.one", "user.two", "trusted.t", "security.x", "user." + "x" * 250, "nosuch.x"]
+ALL_XATTRS = XATTRS + ["system.posix_acl_access", "system.posix_acl_default"]
 ACLS = [
     acl((USER_OBJ, 6), (GROUP_OBJ, 4), (OTHER, 4)),
     acl((USER_OBJ, 7), (USER, 7, 12001), (GROUP_OBJ, 5), (MASK, 7), (OTHER, 0)),
@@ -585,15 +590,18 @@ PROLOGUE = [
 class Random:
     """Draws operations; weights favour what leaves something to work on."""
 
-    def __init__(self, r, tmpfile, passthrough, user=None, prefix=""):
+    def __init__(self, r, tmpfile, passthrough, user=None, prefix="", suid=True):
         """Of one user in a directory of its own, beside other threads, if there is a prefix:
-        without what is common to the process."""
+        without what is common to the process. `suid`: whether files become suid or sgid."""
         self.r = r
         self.passthrough = passthrough
         self.who = "root"  # whose turn it is
         self.only, self.prefix = user, prefix
         self.open = {user: set() for user in PEOPLE}
         self.exist = set()
+        # What few operations would find by chance.
+        self.links, self.attributes = set(), set()
+        self.folders = {user: set() for user in PEOPLE}
         self.kinds = [
             (k[3:], getattr(self, k), w)
             for k, w in self.WEIGHTS.items()
@@ -603,13 +611,15 @@ class Random:
         self.limited = set()
         # What is preallocated is data or a hole, by what the page cache happens to hold: of a
         # bare file on ext4, lseek finds data where something has been read, and a hole again
-        # when the cache is dropped. A round either preallocates, or asks where the data lies.
+        # when the cache is dropped. A store to a mapping fills as much of a hole as the cache
+        # has in one piece. A round has these, or asks where the data lies.
         self.preallocates = r.random() < 0.5
         # In kernel passthrough all write with one set of credentials, without groups: setgid
         # without group execution goes, if it came to be while the file was open, natively not
         # when a member writes. A round either sets setgid, or takes group execution by an ACL.
         narrow = passthrough and r.random() < 0.5
-        self.modes = [m for m in MODES if not (narrow and m & 0o2000)]
+        self.modes = [
+            m for m in MODES if not (narrow and m & 0o2000) and (suid or not m & 0o6000)]
         self.acls = [a for a in ACLS if narrow or not passthrough or a in WIDE]
 
     def note(self, op, answer):
@@ -620,15 +630,23 @@ class Random:
         if name == "limit":
             self.limited.discard(user)
             self.limited |= {user} if args[0] == LIMIT else set()
+        if name in ("open", "close"):
+            self.folders[user].discard(args[0])
         if name == "open":
             self.open[user].add(args[0])
             self.add(args[1])
+            if args[2] & O.O_DIRECTORY and not args[2] & O.O_TMPFILE & ~O.O_DIRECTORY:
+                self.folders[user].add(args[0])
         elif name == "close":
             self.open[user].discard(args[0])
+        elif name == "setxattr":
+            self.attributes.add((args[0], args[1]))
         elif name in ("mkdir", "mknod"):
             self.add(args[0])
         elif name in ("link", "symlink", "link_fd", "rename"):
             self.add(args[1])
+        if name == "symlink":
+            self.links.add(args[1])
         if name in ("unlink", "rmdir", "rename"):
             self.exist.discard(args[0][len(self.prefix):])
 
@@ -688,6 +706,9 @@ class Random:
 
     def op_open(self):
         r = self.r
+        if r.random() < 0.04:
+            folder = self.prefix + r.choice([x or "." for x in DIRS])
+            return "open", self.slot(True), folder, O.O_RDONLY | O.O_DIRECTORY, 0
         flags = r.choice([O.O_RDONLY, O.O_WRONLY, O.O_RDWR, O.O_RDWR, O.O_RDWR])
         for flag, odds in (
             (O.O_CREAT, 0.6), (O.O_EXCL, 0.15), (O.O_TRUNC, 0.15), (O.O_APPEND, 0.25),
@@ -696,12 +717,12 @@ class Random:
         ):
             if r.random() < odds:
                 flags |= flag
-        return "open", self.slot(True), self.path(r.random() < 0.5), flags, r.choice(MODES)
+        return "open", self.slot(True), self.path(r.random() < 0.5), flags, r.choice(self.modes)
 
     def op_tmpfile(self):
         flags = self.r.choice([O.O_WRONLY, O.O_RDWR, O.O_RDWR, O.O_RDWR | O.O_EXCL])
         where = self.prefix + self.r.choice([x or "." for x in DIRS])
-        return "open", self.slot(True), where, flags | O.O_TMPFILE, self.r.choice(MODES)
+        return "open", self.slot(True), where, flags | O.O_TMPFILE, self.r.choice(self.modes)
 
     def op_close(self):
         return "close", self.slot()
@@ -784,6 +805,8 @@ class Random:
                 self.r.choice([0, 10, 100]), self.r.choice([0, 10, 1000]))
 
     def op_mmap_write(self):
+        if not self.preallocates:
+            return self.op_mmap_read()
         return ("mmap_write", self.slot(), self.r.randrange(99), self.r.choice(SIZES),
                 self.r.choice(OFFSETS))
 
@@ -800,6 +823,9 @@ class Random:
         return "setflags", self.slot(), self.r.choice([0, 0x40, 0x80, 0xC0])
 
     def op_fdopendir(self):
+        known = self.folders[self.who]
+        if known and self.r.random() < 0.7:
+            return "fdopendir", self.r.choice(sorted(known))
         return "fdopendir", self.slot()
 
     def op_stat(self):
@@ -843,6 +869,8 @@ class Random:
         return "symlink", target, self.path(True)
 
     def op_readlink(self):
+        if self.links and self.r.random() < 0.6:
+            return "readlink", self.r.choice(sorted(self.links))
         return "readlink", self.path()
 
     def op_mknod(self):
@@ -850,7 +878,7 @@ class Random:
             (stat.S_IFIFO, 0), (stat.S_IFSOCK, 0), (stat.S_IFREG, 0),
             (stat.S_IFCHR, os.makedev(1, 3)), (stat.S_IFBLK, os.makedev(7, 200)),
         ])
-        return "mknod", self.path(True), mode | self.r.choice(MODES), device
+        return "mknod", self.path(True), mode | self.r.choice(self.modes), device
 
     def op_chmod(self):
         return "chmod", self.path(), self.r.choice(self.modes)
@@ -870,19 +898,23 @@ class Random:
             name = r.choice(["system.posix_acl_access", "system.posix_acl_default"])
             return "setxattr", self.path(), name, r.choice(self.acls), 0, True
         value = b"v" * r.choice([0, 1, 10, 300, 70000])
-        return ("setxattr", self.path(), r.choice(XATTRS), value, r.choice([0, 0, 1, 2]),
+        return ("setxattr", *self.attribute(XATTRS), value, r.choice([0, 0, 1, 2]),
                 r.random() < 0.8)
 
+    def attribute(self, names):
+        """(path, name)"""
+        if self.attributes and self.r.random() < 0.4:
+            return self.r.choice(sorted(self.attributes))
+        return self.path(), self.r.choice(names)
+
     def op_getxattr(self):
-        name = self.r.choice(XATTRS + ["system.posix_acl_access", "system.posix_acl_default"])
-        return "getxattr", self.path(), name, self.r.random() < 0.8
+        return "getxattr", *self.attribute(ALL_XATTRS), self.r.random() < 0.8
 
     def op_listxattr(self):
         return "listxattr", self.path(), self.r.random() < 0.8
 
     def op_removexattr(self):
-        name = self.r.choice(XATTRS + ["system.posix_acl_access", "system.posix_acl_default"])
-        return "removexattr", self.path(), name, self.r.random() < 0.8
+        return "removexattr", *self.attribute(ALL_XATTRS), self.r.random() < 0.8
 
     def op_umask(self):
         return "umask", self.r.choice([0, 0o022, 0o077, 0o027])
