@@ -171,7 +171,7 @@ void fs_account_unref(struct fs_mount *m, struct fs_account *account)
 /* A share is never less than one record, or none of that size could be finished. */
 static uint64_t bytes_allowed(const struct fs_mount *m)
 {
-	uint64_t share = m->config.pending_max / ACCOUNT_SHARE;
+	uint64_t share = atomic_load(&m->pending_max) / ACCOUNT_SHARE;
 	uint64_t longest = jsonl_policy_maxrecord(m->policy);
 
 	return share > longest ? share : longest;
@@ -183,7 +183,7 @@ int fs_account_charge(struct fs_mount *m, struct fs_account *account, int64_t by
 	uint64_t own = atomic_fetch_add(&account->bytes, (uint64_t)bytes);
 
 	if (bytes <= 0 ||
-	    (all + (uint64_t)bytes <= m->config.pending_max &&
+	    (all + (uint64_t)bytes <= atomic_load(&m->pending_max) &&
 	     (!is_ordinary(m, account) || own + (uint64_t)bytes <= bytes_allowed(m))))
 		return 0;
 	atomic_fetch_sub(&m->pending_bytes, (uint64_t)bytes);

@@ -242,7 +242,8 @@ static int archive_copy(struct fs_mount *m, int dir_fd, const char *name, const 
 int fs_cross_archive_reserve(fuse_req_t req, struct fs_mount *m, const char *operation,
 			     const char *path, uint64_t bytes)
 {
-	if (atomic_fetch_add(&m->archive_bytes, bytes) + bytes <= m->config.archive_max)
+	if (atomic_fetch_add(&m->archive_bytes, bytes) + bytes <=
+	    atomic_load(&m->archive_max))
 		return 0;
 	atomic_fetch_sub(&m->archive_bytes, bytes);
 	if (req)

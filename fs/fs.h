@@ -171,6 +171,8 @@ struct fs_mount {
 	struct fs_deferred *deferred; /* deferred.c: what must wait without a worker */
 	_Atomic uint64_t pending_bytes;	    /* unfinished records in memory, whole mount */
 	_Atomic uint64_t archive_bytes;
+	/* Their bounds: not those of `config`, for a reload may change them. */
+	_Atomic uint64_t pending_max, archive_max;
 	_Atomic uint64_t log_names; /* changes of names of logs: rename, unlink */
 };
 

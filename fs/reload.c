@@ -37,6 +37,16 @@ static int open_hidden(struct fs_mount *m, struct fs_reload *l)
 	return l->dir < 0 ? -errno : 0;
 }
 
+/* What is compared anew each time, and so may change at any moment. What was kept by a
+ * larger one stays. */
+static void take_bounds(struct fs_mount *m, const struct jsonl_config *config)
+{
+	atomic_store(&m->pending_max, config->pending_max);
+	atomic_store(&m->archive_max, config->archive_max);
+	if (m->quarantine) /* none on a read-only vault that never had one */
+		jsonl_quarantine_bound(m->quarantine, config->quarantine_max);
+}
+
 int fs_reload_init(struct fs_mount *m)
 {
 	struct fs_reload *l = calloc(1, sizeof(*l));
@@ -47,6 +57,7 @@ int fs_reload_init(struct fs_mount *m)
 	pthread_mutex_init(&l->turn, NULL);
 	pthread_mutex_init(&l->lock, NULL);
 	m->reload = l;
+	take_bounds(m, &m->config);
 	return m->config.path ? open_hidden(m, l) : 0;
 }
 
@@ -147,6 +158,7 @@ static int reload_config(struct fs_mount *m, struct fs_reload *l, char **kept,
 		jsonl_config_deinit(&new);
 		return r;
 	}
+	take_bounds(m, &new);
 	pthread_mutex_lock(&l->lock);
 	if (l->fresh)
 		jsonl_config_deinit(&l->config);

@@ -143,7 +143,8 @@ static struct jsonl_report *quarantine_report(struct fs_mount *m)
 		jsonl_quarantine_usage(m->quarantine, &bytes, &entries);
 	jsonl_report_add_uint(r, "bytes", bytes);
 	jsonl_report_add_uint(r, "entries", entries);
-	jsonl_report_add_uint(r, "max", m->config.quarantine_max);
+	jsonl_report_add_uint(r, "max", fs_reload_config(m)->quarantine_max);
+	fs_reload_config_put(m);
 	return r;
 }
 
@@ -152,7 +153,7 @@ static struct jsonl_report *archive_report(struct fs_mount *m)
 	struct jsonl_report *r = jsonl_report_object();
 
 	jsonl_report_add_uint(r, "bytes", atomic_load(&m->archive_bytes));
-	jsonl_report_add_uint(r, "max", m->config.archive_max);
+	jsonl_report_add_uint(r, "max", atomic_load(&m->archive_max));
 	return r;
 }
 

@@ -125,10 +125,11 @@ int jsonl_config_check(const struct jsonl_config *config, char **error) jsonl_mu
 
 /* What holds for a mount of `old` once its configuration file has been read again, from
  * `path`, in a struct that was not initialised: what jsonl_config_set has set stays, the
- * rest is as if it were mounted now. Options of the whole mount other than match, exclude
- * and generations stay as they are; *kept lists those of which the file says something
- * else by now, separated by commas, NULL: none; to be freed. Errors as jsonl_config_load
- * and jsonl_config_check; then there is nothing in *new. */
+ * rest is as if it were mounted now. Options of the whole mount stay as they are, but for
+ * match, exclude, generations, archive_max, quarantine_max and pending_max; *kept lists
+ * those of which the file says something else by now, separated by commas, NULL: none; to
+ * be freed. Errors as jsonl_config_load and jsonl_config_check; then there is nothing in
+ * *new. */
 int jsonl_config_reload(const struct jsonl_config *old, const char *path,
 			struct jsonl_config *new, char **kept,
 			char **error) jsonl_must_check;

@@ -48,13 +48,22 @@ static bool same_value(const struct jsonl_option *o, const struct jsonl_config *
 					  field(b, o->negative_at), sizeof(bool)) == 0);
 }
 
-/* Of what a policy is made, and nothing else in a mount. */
+/* Of what a policy is made, and bounds that a mount compares anew each time. */
 static bool takes_effect(const struct jsonl_option *o)
 {
-	return jsonl_config_is_per_file(o) ||
-	       o->at == offsetof(struct jsonl_config, match) ||
-	       o->at == offsetof(struct jsonl_config, exclude) ||
-	       o->at == offsetof(struct jsonl_config, generations);
+	static const size_t others[] = {
+	    offsetof(struct jsonl_config, match),
+	    offsetof(struct jsonl_config, exclude),
+	    offsetof(struct jsonl_config, generations),
+	    offsetof(struct jsonl_config, archive_max),
+	    offsetof(struct jsonl_config, quarantine_max),
+	    offsetof(struct jsonl_config, pending_max),
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (o->at == others[i])
+			return true;
+	return jsonl_config_is_per_file(o);
 }
 
 static int note_kept(char **kept, const char *name)
@@ -107,9 +116,6 @@ int jsonl_config_reload(const struct jsonl_config *old, const char *path,
 		r = jsonl_config_check(new, error);
 	if (!r)
 		r = keep(old, new, kept);
-	/* Once more: what is kept and what is new must agree. */
-	if (!r)
-		r = jsonl_config_check(new, error);
 	if (r) {
 		jsonl_config_deinit(new);
 		free(*kept);

@@ -459,6 +459,13 @@ int jsonl_quarantine_new(const struct jsonl_io *io, int state_fd, uint64_t max_b
 	return 0;
 }
 
+void jsonl_quarantine_bound(struct jsonl_quarantine *q, uint64_t max_bytes)
+{
+	pthread_mutex_lock(&q->lock);
+	q->table.max = max_bytes;
+	pthread_mutex_unlock(&q->lock);
+}
+
 void jsonl_quarantine_free(struct jsonl_quarantine *q)
 {
 	if (!q)

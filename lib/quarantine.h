@@ -47,6 +47,8 @@ struct jsonl_quarantine_item {
  * and counts what is there. 0 or -errno. */
 int jsonl_quarantine_new(const struct jsonl_io *io, int state_fd, uint64_t max_bytes,
 			 struct jsonl_quarantine **q) jsonl_must_check;
+/* From now on this is the bound. What lies there already stays. */
+void jsonl_quarantine_bound(struct jsonl_quarantine *q, uint64_t max_bytes);
 void jsonl_quarantine_free(struct jsonl_quarantine *q);
 
 /* Stores the bytes; name (may be NULL) receives the file's name. The same bytes of the

@@ -126,17 +126,71 @@ def test_a_descriptor_can_be_opened_again_after_a_reload(mount, config):
 
 def test_options_of_the_command_win_and_those_of_the_mount_stay(mount, config):
     m = mount(config([]), "onbad=quarantine")
-    config([], onbad="refuse", exclude="b.jsonl", quarantine_max="64M", ro=True)
+    config([], onbad="refuse", exclude="b.jsonl", max_threads=3, ro=True)
     reload(m)
     line = m.expect_log("reload-incomplete")
-    assert 'options="quarantine_max, ro"' in line and "mount again" in line
+    assert 'options="max_threads, ro"' in line and "mount again" in line
     append(m.p("a.jsonl"), LINE)
     append(m.p("b.jsonl"), LINE)
     assert m.both("b.jsonl") == LINE
     os.unlink(m.p("b.jsonl"))
     st = m.status()
-    assert st["options"]["exclude"] == "b.jsonl" and st["options"]["quarantine_max"] == 256 << 20
+    assert st["options"]["exclude"] == "b.jsonl" and st["options"]["ro"] is False
     assert st["given"] == [{"option": "onbad", "value": "quarantine"}]
+
+
+def test_bounds_change_at_once(mount, config):
+    m = mount(config([], archive_max=10, quarantine_max="256K", pending_max="64K", maxrecord="64K"))
+    for name in "abc":
+        append(m.p(f"{name}.jsonl"), 4 * GOOD)
+
+    def bounds():
+        st = m.status()
+        return st["quarantine"]["max"], st["archive"]["max"], st["options"]["pending_max"]
+
+    def unfinished():
+        """Two handles with 40 KiB each: the second is beyond 64 KiB."""
+        with open(m.p("p.jsonl"), "ab", 0) as f, open(m.p("p.jsonl"), "ab", 0) as g:
+            f.write(b'"' + b"x" * 40960)
+            try:
+                g.write(b'"' + b"x" * 40960)
+                g.write(b'"\n')
+            finally:
+                f.write(b'"\n')
+
+    def set_aside():
+        for n in range(6):
+            with refused(BAD):
+                append(m.p("q.jsonl"), b"{%d" % n + b"x" * 40000 + b"\n")
+        return m.status()["quarantine"]["entries"]
+
+    assert bounds() == (1 << 18, 10, 65536)
+    with refused(errno.EPERM):
+        os.unlink(m.p("a.jsonl"))
+    with refused(errno.ENOBUFS):
+        unfinished()
+    assert 0 < set_aside() < 6
+
+    config([], archive_max=40, quarantine_max="4M", pending_max="1M", maxrecord="64K")
+    assert ctl("reload", m.mnt).stderr == b""
+    assert bounds() == (4 << 20, 40, 1 << 20)
+    os.unlink(m.p("a.jsonl"))
+    with refused(errno.EPERM):
+        os.unlink(m.p("b.jsonl"))
+    unfinished()
+    assert set_aside() == 6
+
+    # Smaller ones than what is there: it stays, and nothing comes to it.
+    config([], archive_max=1, quarantine_max="64K", pending_max="64K", maxrecord="64K")
+    ctl("reload", m.mnt)
+    with refused(errno.EPERM):
+        os.unlink(m.p("b.jsonl"))
+    with refused(errno.ENOBUFS):
+        unfinished()
+    with refused(BAD):
+        append(m.p("q.jsonl"), b"none\n")
+    st = m.status()
+    assert st["quarantine"]["entries"] == 6 and st["archive"]["bytes"] == 4 * len(GOOD)
 
 
 # ---- what is wrong ----
@@ -157,8 +211,7 @@ def test_a_wrong_file_changes_nothing(mount, config):
     for text, says in (("{", f"{config.path}:1: the JSON text ends"),
                        ('{\n"rules": [{"match": "*"}]}', f"{config.path}:2: the rule for *"),
                        ('{\n\n"onbad": "x"}', f"{config.path}:3: onbad=x: allowed is"),
-                       # What is new and what stays must agree.
-                       ('{"maxrecord": "64M", "pending_max": "128M"}', "pending_max must be"),
+                       ('{"maxrecord": "64M", "pending_max": "32M"}', "pending_max must be"),
                        ('{"match": "[a"}', "match=[a: ")):
         config.path.write_text(text)
         unchanged(says)
@@ -172,11 +225,11 @@ def test_a_wrong_file_changes_nothing(mount, config):
 
 def test_who_may_ask(mount, config):
     m = mount(config([]))
-    config([], quarantine_max="64M")
+    config([], max_threads=3)
     p = as_user(NOBODY, lambda: run(binary("jsonlfsctl"), "reload", m.mnt).returncode)
     assert p == FAILED and m.status()["reloads"] == 0
     p = ctl("reload", m.mnt)
-    assert b"mounted anew: quarantine_max" in p.stderr and m.status()["reloads"] == 1
+    assert b"mounted anew: max_threads" in p.stderr and m.status()["reloads"] == 1
 
 
 def test_a_mount_without_a_file_has_nothing_to_read(mount, workdir):

@@ -454,7 +454,7 @@ static void test_reload(void)
 	fresh();
 	CHECK(set("onbad", "quarantine") == 0 && set("match", "*.log") == 0);
 	CHECK(set("noallow_other", NULL) == 0);
-	CHECK(load("{\"sync\": \"none\", \"archive_max\": \"2G\", \"fsname\": \"x\"}") ==
+	CHECK(load("{\"sync\": \"none\", \"archive_max\": \"3G\", \"fsname\": \"x\"}") ==
 	      0);
 	CHECK(reload("{\"onbad\": \"refuse\", \"match\": \"*\", \"exclude\": \"*.x\","
 		     "\"archive_max\": \"2G\", \"xattr\": false, \"rules\": "
@@ -465,8 +465,9 @@ static void test_reload(void)
 	CHECK(new.file.onbad == JSONL_ONBAD_QUARANTINE &&strcmp(new.match, "*.log") == 0);
 	CHECK(new.file.sync == JSONL_SYNC_CLOSE &&strcmp(new.exclude, "*.x") == 0);
 	CHECK(new.nrules == 1 && strcmp(new.path, path) == 0);
+	CHECK(new.archive_max == UINT64_C(2) << 30);
 	/* But not of the whole mount. */
-	CHECK(new.archive_max == UINT64_C(2) << 30 && new.noallow_other &&new.xattr);
+	CHECK(new.noallow_other &&new.xattr);
 	CHECK(new.fsname &&strcmp(new.fsname, "x") == 0);
 	CHECK(kept && strcmp(kept, "xattr, fsname") == 0, "%s", kept ? kept : "none");
 	free(kept);
@@ -477,16 +478,23 @@ static void test_reload(void)
 	jsonl_config_deinit(&new);
 	CHECK(reload("{\n\"sync\": 1}", &new, &kept) == -EINVAL && !kept &&
 	      said(":2: sync"));
-	/* Alone it would do; beside what stays it does not. */
-	CHECK(reload("{\"maxrecord\": \"512M\", \"pending_max\": \"2G\"}", &new, &kept) ==
-	      0);
-	CHECK(strcmp(kept, "pending_max, archive_max, fsname") == 0);
+	/* The bounds are as if it were mounted now, and must agree. */
+	CHECK(reload("{\"maxrecord\": \"512M\", \"quarantine_max\": \"1M\"}", &new,
+		     &kept) == 0);
+	CHECK(new.archive_max == UINT64_C(1) << 30 && new.quarantine_max == 1U << 20);
+	CHECK(kept && strcmp(kept, "fsname") == 0);
 	free(kept);
 	jsonl_config_deinit(&new);
-	fresh();
-	CHECK(load("{\"pending_max\": \"16M\"}") == 0);
-	CHECK(reload("{\"maxrecord\": \"512M\"}", &new, &kept) == -EINVAL);
+	CHECK(reload("{\"maxrecord\": \"512M\", \"pending_max\": \"1M\"}", &new, &kept) ==
+	      -EINVAL);
 	CHECK(!kept && said("pending_max"));
+	/* What was set stays. */
+	fresh();
+	CHECK(set("pending_max", "16M") == 0 && load("{}") == 0);
+	CHECK(reload("{\"maxrecord\": \"512M\"}", &new, &kept) == -EINVAL);
+	CHECK(reload("{\"pending_max\": \"2G\"}", &new, &kept) == 0 && !kept);
+	CHECK(new.pending_max == 16U << 20);
+	jsonl_config_deinit(&new);
 }
 
 static void collect(void *ctx, const struct jsonl_config_value *v)
