@@ -86,8 +86,8 @@ bool fs_process_identify(pid_t pid, struct fs_process *p)
 	return true;
 }
 
-/* What it exits with the kernel shows only to who may trace it. To others (`hidden`) it is
- * killed when this thread is, which is wrong where another thread has called exit. */
+/* What it exits with the kernel shows only to who may trace it. To others (`hidden`) it
+ * is killed when this thread is, which is wrong where another thread has called exit. */
 static bool is_killed(pid_t pid, bool hidden)
 {
 	char buf[1024];
@@ -172,8 +172,7 @@ enum fs_closing fs_process_closing(const struct fs_closing_question *q)
 {
 	/* The closing thread shares its descriptors with the process, and has them also
 	 * where the first thread of the process has ended. */
-	enum descriptors own =
-	    descriptors_look(q->thread, q->ino, q->flags, q->backing);
+	enum descriptors own = descriptors_look(q->thread, q->ino, q->flags, q->backing);
 
 	if (own == DESCRIPTORS_HELD)
 		return FS_CLOSING_MORE;
