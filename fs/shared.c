@@ -174,9 +174,10 @@ static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared *
 	};
 	s->m = m;
 	s->inode = i;
-	s->intent_fd = -1;
+	s->intent.fd = -1;
 	fd = fs_inode_open(m, i, O_RDONLY);
-	rc = fd < 0 ? fd : jsonl_file_new(&m->log_io, fd, &opt, &shared_events, s, &s->file);
+	rc = fd < 0 ? fd
+		    : jsonl_file_new(&m->log_io, fd, &opt, &shared_events, s, &s->file);
 	if (rc) {
 		if (fd >= 0)
 			close(fd);

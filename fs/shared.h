@@ -3,6 +3,7 @@
 #define FS_SHARED_H
 
 #include "account.h"
+#include "commit.h"
 #include "file.h"
 #include "fs.h"
 
@@ -19,16 +20,20 @@ struct fs_shared {
 	/* A lock outside: found held first and last, milliseconds, 0 when it was had. */
 	_Atomic int64_t blocked_since, blocked_seen;
 	_Atomic bool poisoned; /* in the mount's count of such files */
-	int intent_fd;	       /* transaction.h; -1: none was needed; inode->lock */
-	_Atomic uint64_t counted_syncs; /* of the file's, that are in the mount's counter */
+	/* transaction.h: its descriptor, -1: none was needed, under inode->lock */
+	struct jsonl_intent intent;
+	bool ordered; /* is the file system; found out with the first intent */
+	_Atomic uint64_t
+	    counted_syncs; /* of the file's, that are in the mount's counter */
 };
 
 /* Drops a user without keeping the file open. */
 void fs_shared_close(struct fs_mount *m, struct fs_shared *s);
 
 /* ---- idle.c ---- */
-/* Makes the list a user of s (counted by the caller, who holds inode->lock and has seen the
- * last one go). Returns what had to leave the list for it, for fs_shared_close, or NULL. */
+/* Makes the list a user of s (counted by the caller, who holds inode->lock and has seen
+ * the last one go). Returns what had to leave the list for it, for fs_shared_close, or
+ * NULL. */
 struct fs_shared *fs_idle_add(struct fs_mount *m, struct fs_shared *s);
 /* Sees to it that what is in the list will leave it. Called without a lock. */
 void fs_idle_watch(struct fs_mount *m);

@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
 
 #include "ops.h"
 
@@ -36,22 +39,58 @@ void fs_transaction_stage_name(const struct fs_mount *m, char name[JSONL_STAGE_N
 		 (unsigned long long)m->started.tv_sec, m->started.tv_nsec, ++number);
 }
 
-/* The log's own, made when it is missing. Descriptor (borrowed) or -errno. */
+/* ext2, and ext4 without a journal, have the number of ext4, too. */
+static bool has_journal(dev_t dev)
+{
+	char link[64], device[PATH_MAX], path[PATH_MAX + 64], task[16] = "";
+	cleanup_close int fd = -1;
+	const char *name;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+	n = readlink(link, device, sizeof(device) - 1);
+	if (n < 0)
+		return false;
+	device[n] = '\0';
+	name = strrchr(device, '/');
+	snprintf(path, sizeof(path), "/sys/fs/ext4/%s/journal_task",
+		 name ? name + 1 : device);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* The number of its thread, or "<none>". */
+	return fd >= 0 && read(fd, task, sizeof(task) - 1) > 0 && *task >= '0' &&
+	       *task <= '9';
+}
+
+/* Does what is changed of the files' metadata reach the disk in that order? With a
+ * journal as ext4 and XFS have it; of others it is not known. */
+static bool is_ordered(int fd)
+{
+	struct statfs fs;
+	struct stat st;
+
+	if (fstatfs(fd, &fs) || fstat(fd, &st))
+		return false;
+	return fs.f_type == XFS_SUPER_MAGIC ||
+	       (fs.f_type == EXT4_SUPER_MAGIC && has_journal(st.st_dev));
+}
+
+/* The log's own, made when it is missing. 0 or -errno. */
 static int transaction_intent(struct fs_mount *m, struct fs_shared *s)
 {
 	char name[64];
 	int fd;
 
 	pthread_mutex_lock(&s->inode->lock);
-	fd = s->intent_fd;
+	fd = s->intent.fd;
 	if (fd < 0) {
 		fs_transaction_intent_name(s->inode->dev, s->inode->ino, name);
 		fd = fs_transaction_intent_open(m, name);
+		s->ordered = is_ordered(jsonl_file_fd(s->file));
 		if (fd >= 0)
-			s->intent_fd = fd;
+			__atomic_store_n(&s->intent.fd, fd, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&s->inode->lock);
-	return fd;
+	return fd < 0 ? fd : 0;
 }
 
 void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from)
@@ -59,7 +98,7 @@ void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from)
 	char old[64], new[64];
 
 	pthread_mutex_lock(&s->inode->lock);
-	if (s->intent_fd >= 0) {
+	if (s->intent.fd >= 0) {
 		fs_transaction_intent_name(s->inode->dev, from, old);
 		fs_transaction_intent_name(s->inode->dev, s->inode->ino, new);
 		/* Under its old name it is not found after a crash, nor removed. */
@@ -74,17 +113,16 @@ void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from)
 
 void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s)
 {
-	struct stat st;
 	char name[64];
 
-	if (s->intent_fd < 0)
+	if (s->intent.fd < 0)
 		return;
 	fs_transaction_intent_name(s->inode->dev, s->inode->ino, name);
 	/* One that holds something is for recovery. */
-	if (fstat(s->intent_fd, &st) == 0 && !st.st_size)
+	if (!s->intent.marked && !s->intent.filled)
 		unlinkat(m->transactions_fd, name, 0);
-	close(s->intent_fd);
-	s->intent_fd = -1;
+	close(s->intent.fd);
+	s->intent.fd = -1;
 }
 
 /* ---- beginning and end ---- */
@@ -111,7 +149,8 @@ int fs_transaction_begin(fuse_req_t req, struct fs_inode *i, const struct jsonl_
 	t->m = m;
 	t->ino = st.st_ino;
 	t->ids = fs_caller_ids(req);
-	t->opener = fuse_req_ctx(req)->pid > 0 ? fs_process_of(fuse_req_ctx(req)->pid) : -1;
+	t->opener =
+	    fuse_req_ctx(req)->pid > 0 ? fs_process_of(fuse_req_ctx(req)->pid) : -1;
 	fs_path_of(m, i, path, sizeof(path));
 	fs_transaction_stage_name(m, name);
 	return jsonl_stage_new(io, m->transactions_fd, name, path, stage_made, t,
@@ -153,7 +192,7 @@ static int commit_paid(struct governed *g, struct jsonl_transaction *c)
 int fs_transaction_commit(struct governed *g)
 {
 	struct jsonl_transaction c = {.io = g->m->io,
-				      .intent_fd = -1,
+				      .intent = &g->shared->intent,
 				      .durable = g->settings->sync != JSONL_SYNC_NONE};
 	uint64_t records, bytes;
 	char path[PATH_MAX];
@@ -164,12 +203,14 @@ int fs_transaction_commit(struct governed *g)
 		return 0;
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	c.path = path;
+	c.ordered = __atomic_load_n(&g->shared->intent.fd, __ATOMIC_ACQUIRE) >= 0 &&
+		    g->shared->ordered;
 	rc = commit_paid(g, &c);
 	if (rc == -EBADF) {
-		c.intent_fd = transaction_intent(g->m, g->shared);
-		if (c.intent_fd < 0)
-			return c.intent_fd;
-		rc = commit_paid(g, &c);
+		rc = transaction_intent(g->m, g->shared);
+		c.ordered = g->shared->ordered;
+		if (!rc)
+			rc = commit_paid(g, &c);
 	}
 	if (!rc) {
 		g->m->stats.transactions++;
@@ -208,7 +249,8 @@ enum fs_closing fs_transaction_closing(const struct fs_transaction *t, int flags
 				       pid_t pid)
 {
 	struct fs_closing_question q = {.thread = pid,
-					.pid = pid == t->opener ? pid : fs_process_of(pid),
+					.pid =
+					    pid == t->opener ? pid : fs_process_of(pid),
 					.ino = t->ino,
 					.flags = flags,
 					.backing = t->m->backing_mount};

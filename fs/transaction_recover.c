@@ -143,6 +143,7 @@ static void recovered_log(const char *path, enum jsonl_recovered what, int rc)
 	    [JSONL_RECOVERED_NONE] = "not begun",
 	    [JSONL_RECOVERED_WHOLE] = "complete",
 	    [JSONL_RECOVERED_CUT] = "taken back",
+	    [JSONL_RECOVERED_TORN] = "less than a record: cut before the next append",
 	    [JSONL_RECOVERED_UNSURE] = "left alone: what stands there is not its own",
 	};
 
@@ -217,7 +218,9 @@ static bool intent_names(struct fs_mount *m, const char *intent, void *ctx)
  * in the middle is one of those that recovery knows. */
 static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stage *stage)
 {
-	struct jsonl_transaction c = {.io = m->io, .path = path, .durable = true};
+	struct jsonl_intent intent = {.fd = -1};
+	struct jsonl_transaction c = {
+	    .io = m->io, .intent = &intent, .path = path, .durable = true};
 	char name[64];
 	struct stat st;
 	struct target t;
@@ -228,11 +231,11 @@ static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stag
 	rc = fstat(jsonl_file_fd(t.file), &st) < 0 ? -errno : 0;
 	if (!rc) {
 		fs_transaction_intent_name(st.st_dev, st.st_ino, name);
-		rc = c.intent_fd = fs_transaction_intent_open(m, name);
+		rc = intent.fd = fs_transaction_intent_open(m, name);
 	}
 	if (rc >= 0) {
 		rc = jsonl_commit_run(&c, t.file, stage, NULL);
-		close(c.intent_fd);
+		close(intent.fd);
 		/* What a failure has left there is for the next time. */
 		if (!rc && !jsonl_stage_file(stage))
 			unlinkat(m->transactions_fd, name, 0);

@@ -13,6 +13,11 @@
 #define WRITERS	 RESERVED "writers" /* read-only, and not listed */
 #define ACL_NAME "system.posix_acl_access"
 
+static bool begins_with(const char *name, const char *prefix)
+{
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 /* A path that leads to the file itself, a symbolic link too. */
 struct fd_path {
 	char text[64];
@@ -39,7 +44,7 @@ static int xattr_allowed(const struct fs_mount *m, const struct fs_inode *i,
 {
 	if (!m->config.xattr)
 		return -ENOSYS;
-	if (i->state || strncmp(name, RESERVED, sizeof(RESERVED) - 1) == 0)
+	if (i->state || begins_with(name, RESERVED))
 		return -EPERM;
 	return 0;
 }
@@ -130,8 +135,8 @@ static void reply_value(fuse_req_t req, ssize_t n, const char *value, size_t siz
 }
 
 /* How many handles append to this file, be it under a name that is governed or a
- * generation: /proc does not tell, for a descriptor that follows its name (follow.c) still
- * shows there as the file that was opened. */
+ * generation: /proc does not tell, for a descriptor that follows its name (follow.c)
+ * still shows there as the file that was opened. */
 static void reply_writers(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 			  size_t size)
 {
@@ -164,7 +169,10 @@ void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 	if (size > sizeof(stack))
 		value = heap = malloc(size);
 	n = !m->config.xattr ? -ENOSYS : value ? path_get(m, i, &p) : -ENOMEM;
-	if (!n) {
+	if (!n && begins_with(name, RESERVED)) {
+		n = -ENODATA;
+		path_put(m, i, &p);
+	} else if (!n) {
 		n = getxattr(p.text, name, value, size);
 		if (n < 0)
 			n = -errno;
@@ -173,15 +181,16 @@ void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 	reply_value(req, n, value, size);
 }
 
-/* Names of the trusted namespace are shown to root alone. */
-static ssize_t without_trusted(char *list, ssize_t n)
+/* What is ours is not shown, and names of the trusted namespace to root alone. */
+static ssize_t without_hidden(char *list, ssize_t n, bool root)
 {
 	char *to = list;
 
 	for (char *from = list; from < list + n;) {
 		size_t len = strlen(from) + 1;
 
-		if (strncmp(from, "trusted.", 8) != 0) {
+		if (!begins_with(from, RESERVED) &&
+		    (root || !begins_with(from, "trusted."))) {
 			memmove(to, from, len);
 			to += len;
 		}
@@ -216,8 +225,8 @@ void fs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	}
 	n = n < 0 || (n > 0 && !list) ? -errno : n;
 	path_put(m, i, &p);
-	if (n > 0 && fuse_req_ctx(req)->uid != 0)
-		n = without_trusted(list, n);
+	if (n > 0)
+		n = without_hidden(list, n, fuse_req_ctx(req)->uid == 0);
 	reply_value(req, n, list, size);
 }
 

@@ -20,7 +20,7 @@ static void intent_fill(struct intent *i, const char *path, const char *stage)
 	}
 }
 
-/* Fills in length, sum and head. `buf`: COMMIT_CHUNK bytes. */
+/* Fills in length, sum and head. `buf`: COMMIT_CHUNK bytes, if it is in a file. */
 static int intent_measure(struct intent *i, struct jsonl_stage *stage, char *buf)
 {
 	const char *bytes;
@@ -47,13 +47,81 @@ static int intent_write(const struct jsonl_transaction *c, struct intent *i)
 	int rc;
 
 	i->check = jsonl_commit_intent_check(i);
-	/* What an earlier one left, if emptying it did not work. */
-	rc = c->io->ftruncate(c->io, c->intent_fd, 0);
+	/* What an earlier one left, if clearing it did not work. */
+	rc = c->io->ftruncate(c->io, c->intent->fd, c->intent->head);
 	if (!rc)
-		rc = jsonl_io_write_full(c->io, c->intent_fd, &iov, 1, &written);
+		rc = jsonl_io_write_full(c->io, c->intent->fd, &iov, 1, &written);
 	if (!rc && c->durable)
-		rc = c->io->fdatasync(c->io, c->intent_fd);
+		rc = c->io->fdatasync(c->io, c->intent->fd);
 	return rc;
+}
+
+/* The file says whose intents these are before there is any. */
+static int head_write(const struct jsonl_transaction *c)
+{
+	uint64_t path = jsonl_hash(JSONL_HASH_START, c->path, strlen(c->path));
+	cleanup_free struct intent *i = NULL;
+	int rc;
+
+	if (c->intent->head && c->intent->path == path)
+		return 0;
+	i = calloc(1, sizeof(*i));
+	if (!i)
+		return -ENOMEM;
+	intent_fill(i, c->path, NULL);
+	c->intent->head = 0;
+	rc = intent_write(c, i);
+	if (rc)
+		return rc;
+	c->intent->head = (off_t)jsonl_commit_intent_size(i);
+	c->intent->path = path;
+	return 0;
+}
+
+/* As good as it can: what stays changes nothing for a block that is whole, nor for one of
+ * which nothing is there. */
+static void intent_clear(const struct jsonl_transaction *c, struct jsonl_file *f,
+			 bool durable)
+{
+	struct jsonl_intent *i = c->intent;
+	int rc;
+
+	if (i->marked) {
+		rc = f->io->unmark(f->io, f->append_fd);
+		i->marked = rc && rc != -ENODATA && rc != -EOPNOTSUPP;
+	}
+	if (i->filled)
+		i->filled = !jsonl_commit_intent_clear(c->io, i->fd, i->head, durable);
+}
+
+/* Where the file system keeps the order, with a block in memory. False: it is to go into
+ * the file. */
+static bool intent_mark(const struct jsonl_transaction *c, struct jsonl_file *f,
+			struct jsonl_stage *stage)
+{
+	const char *bytes;
+	ssize_t got;
+
+	if (!c->ordered || jsonl_stage_file(stage))
+		return false;
+	got = jsonl_stage_read(stage, 0, NULL, SIZE_MAX, &bytes);
+	c->intent->marked = true;
+	return got > 0 && jsonl_commit_mark_set(f, bytes, (size_t)got) == 0;
+}
+
+static int intent_fill_file(const struct jsonl_transaction *c, struct jsonl_file *f,
+			    struct jsonl_stage *stage, char *buf)
+{
+	cleanup_free struct intent *i = calloc(1, sizeof(*i));
+	int rc;
+
+	if (!i)
+		return -ENOMEM;
+	i->before = (uint64_t)f->end;
+	intent_fill(i, c->path, jsonl_stage_file(stage));
+	rc = intent_measure(i, stage, buf);
+	c->intent->filled = true;
+	return rc ? rc : intent_write(c, i);
 }
 
 /* ---- the block; under the file's locks ---- */
@@ -138,7 +206,7 @@ static void block_done(const struct jsonl_transaction *c, struct jsonl_file *f,
 	if (rc)
 		f->events->report(f->ctx, "stage-stays", rc, f->end, 0);
 	else
-		jsonl_commit_intent_clear(c->io, c->intent_fd, false);
+		intent_clear(c, f, false);
 }
 
 static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
@@ -158,7 +226,7 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 			f->end_known = false;
 		/* It must not be there any more when others have appended. */
 		if (undone)
-			jsonl_commit_intent_clear(c->io, c->intent_fd, c->durable);
+			intent_clear(c, f, c->durable);
 		return rc;
 	}
 	if (f->io->position(f->io, f->append_fd) != end) {
@@ -176,24 +244,22 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 static int block_commit(const struct jsonl_transaction *c, struct jsonl_file *f,
 			struct jsonl_stage *stage)
 {
-	cleanup_free struct intent *i = calloc(1, sizeof(*i));
-	cleanup_free char *buf = malloc(COMMIT_CHUNK);
-	int rc;
+	uint64_t len = jsonl_stage_length(stage);
+	cleanup_free char *buf = jsonl_stage_file(stage) ? malloc(COMMIT_CHUNK) : NULL;
+	int rc = 0;
 
-	if (!i || !buf)
+	if (!buf && jsonl_stage_file(stage))
 		return -ENOMEM;
-	i->before = (uint64_t)f->end;
-	intent_fill(i, c->path, jsonl_stage_file(stage));
-	rc = intent_measure(i, stage, buf);
-	if (rc)
-		return rc;
 	/* A full disk is met before anything has been written. */
-	rc = f->io->reserve(f->io, f->append_fd, f->end, (off_t)i->length);
+	if (len >= FILE_RESERVE_FROM)
+		rc = f->io->reserve(f->io, f->append_fd, f->end, (off_t)len);
 	if (rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO)
 		return rc;
-	rc = intent_write(c, i);
+	rc = head_write(c);
+	if (!rc && !intent_mark(c, f, stage))
+		rc = intent_fill_file(c, f, stage, buf);
 	if (rc) {
-		jsonl_commit_intent_clear(c->io, c->intent_fd, c->durable);
+		intent_clear(c, f, c->durable);
 		return rc;
 	}
 	return block_append(c, f, stage, buf);
@@ -231,7 +297,7 @@ int jsonl_commit_run(const struct jsonl_transaction *c, struct jsonl_file *f,
 
 	if (!jsonl_stage_length(stage))
 		return 0;
-	if (needs && c->intent_fd < 0)
+	if (needs && __atomic_load_n(&c->intent->fd, __ATOMIC_ACQUIRE) < 0)
 		return -EBADF;
 	rc = jsonl_file_freeze(f, &end);
 	if (rc)

@@ -9,6 +9,11 @@
  * stands from its length on is the block, whole or in part. Recovery leaves a whole one,
  * whose stage it removes, and cuts a part back, after it has been set aside.
  *
+ * Where the file system brings metadata to the disk in the order in which it was changed
+ * (`ordered`), a block that was staged in memory has its intent in an attribute of the
+ * log itself, a mark: the new length is never on the disk without it, so it needs no sync
+ * of its own. The file then holds only the path of a log that may have a mark.
+ *
  * A part is told by its first bytes, and by NULs, which is what a power cut leaves in
  * place of bytes; anything else is somebody else's and is left alone. Any thread; the
  * functions take the file's locks. */
@@ -18,10 +23,20 @@
 #include "file.h"
 #include "stage.h"
 
+/* The intents of one log: zero but for the descriptor, then used under the file's lock.
+ */
+struct jsonl_intent {
+	int fd;	    /* O_RDWR | O_APPEND, in the state directory; -1: none yet. Atomic */
+	off_t head; /* length of what the file always begins with; 0: not written yet */
+	uint64_t path;	     /* hash of the one in there */
+	bool marked, filled; /* a mark, or the rest of the file, is to be cleared */
+};
+
 struct jsonl_transaction {
 	const struct jsonl_io *io;
-	int intent_fd;	  /* O_RDWR | O_APPEND, in the state directory; -1: none yet */
+	struct jsonl_intent *intent;
 	const char *path; /* of the log, kept in the intent for recovery */
+	bool ordered;	  /* the log's file system: see above */
 	bool durable; /* false: the intent holds against the death of the daemon alone */
 	uint64_t records; /* in the block; 0: not known */
 };
@@ -36,8 +51,9 @@ int jsonl_commit_run(const struct jsonl_transaction *c, struct jsonl_file *file,
 		     struct jsonl_stage *stage,
 		     struct jsonl_file_user *user) jsonl_must_check;
 
-/* The path in an intent, to be freed, and the name of the stage's file, "": none. NULL
- * when it holds none (*rc is 0) or could not be read (-errno). */
+/* The path of the log that an intent's file is for, to be freed, and the name of the
+ * stage's file, "": none. NULL when it holds none (*rc is 0) or could not be read
+ * (-errno). */
 char *jsonl_commit_pending(const struct jsonl_io *io, int intent_fd,
 			   char stage[JSONL_STAGE_NAME], int *rc);
 
@@ -45,6 +61,7 @@ enum jsonl_recovered {
 	JSONL_RECOVERED_NONE,	/* no intent, or nothing of its block is there */
 	JSONL_RECOVERED_WHOLE,	/* the block is there, and durable now */
 	JSONL_RECOVERED_CUT,	/* a part was there */
+	JSONL_RECOVERED_TORN,	/* less than a record is there: a torn tail, see tail.h */
 	JSONL_RECOVERED_UNSURE, /* what is there is not the block's: left alone */
 };
 /* Before anything else is appended: brings in order what a crash in the middle of a

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* Vectors of what is left after a short write are rebuilt on the stack, this many at a
@@ -99,6 +100,23 @@ static int system_unlinkat(const struct jsonl_io *io, int dir, const char *name)
 	return unlinkat(dir, name, 0) < 0 ? -errno : 0;
 }
 
+static int system_mark(const struct jsonl_io *io, int fd, const void *value, size_t len)
+{
+	return fsetxattr(fd, JSONL_IO_MARK, value, len, 0) < 0 ? -errno : 0;
+}
+
+static ssize_t system_marked(const struct jsonl_io *io, int fd, void *value, size_t size)
+{
+	ssize_t n = fgetxattr(fd, JSONL_IO_MARK, value, size);
+
+	return n < 0 ? -errno : n;
+}
+
+static int system_unmark(const struct jsonl_io *io, int fd)
+{
+	return fremovexattr(fd, JSONL_IO_MARK) < 0 ? -errno : 0;
+}
+
 static int system_refer(const struct jsonl_io *io, int from, int to)
 {
 	int rc;
@@ -125,6 +143,9 @@ const struct jsonl_io jsonl_io_system = {
     .drop_cache = system_drop_cache,
     .renameat = system_renameat,
     .unlinkat = system_unlinkat,
+    .mark = system_mark,
+    .marked = system_marked,
+    .unmark = system_unmark,
     .refer = system_refer,
 };
 

@@ -12,13 +12,17 @@
 
 #include "error.h"
 
+#define JSONL_IO_MARK "user.jsonlfs.intent"
+
 struct jsonl_io {
 	int (*openat)(const struct jsonl_io *io, int dir, const char *name, int flags,
 		      mode_t mode);
 	int (*close)(const struct jsonl_io *io, int fd);
-	ssize_t (*pread)(const struct jsonl_io *io, int fd, void *buf, size_t len, off_t off);
+	ssize_t (*pread)(const struct jsonl_io *io, int fd, void *buf, size_t len,
+			 off_t off);
 	/* Appends: every descriptor that is written through here is O_APPEND. */
-	ssize_t (*writev)(const struct jsonl_io *io, int fd, const struct iovec *iov, int n);
+	ssize_t (*writev)(const struct jsonl_io *io, int fd, const struct iovec *iov,
+			  int n);
 	/* Position after the last writev of this descriptor: lseek(fd, 0, SEEK_CUR). */
 	off_t (*position)(const struct jsonl_io *io, int fd);
 	int (*fstat)(const struct jsonl_io *io, int fd, struct stat *st);
@@ -35,6 +39,11 @@ struct jsonl_io {
 	int (*renameat)(const struct jsonl_io *io, int odir, const char *oname, int ndir,
 			const char *nname, unsigned flags);
 	int (*unlinkat)(const struct jsonl_io *io, int dir, const char *name);
+	/* One extended attribute of the file, JSONL_IO_MARK: fsetxattr(2), fgetxattr(2)
+	 * and fremovexattr(2). */
+	int (*mark)(const struct jsonl_io *io, int fd, const void *value, size_t len);
+	ssize_t (*marked)(const struct jsonl_io *io, int fd, void *value, size_t size);
+	int (*unmark)(const struct jsonl_io *io, int fd);
 	/* dup3(2): `to`, which is open, refers to what `from` does from now on. Who is in
 	 * the middle of a call on it ends that call on the old file. */
 	int (*refer)(const struct jsonl_io *io, int from, int to);

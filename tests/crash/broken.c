@@ -11,6 +11,7 @@
  *   no-sync  syncs do nothing
  *   early    a sync is answered before it has been done: 30 ms before
  *   believe  a sync that failed is tried again and believed
+ *   no-mark  the intent of a block says that it is there, and is not
  *   unsaved  what is set aside is not kept
  *
  * Test code alone; nothing of it is in the daemon. */
@@ -27,6 +28,7 @@
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define EACH	 50
@@ -165,6 +167,13 @@ EXPORT int fallocate(int fd, int mode, off_t off, off_t len)
 EXPORT int fallocate64(int fd, int mode, off_t off, off_t len)
 {
 	return fallocate(fd, mode, off, len);
+}
+
+EXPORT int fsetxattr(int fd, const char *name, const void *value, size_t len, int flags)
+{
+	if (breaks("no-mark") && is_log(fd))
+		return 0;
+	return (int)plain(syscall(SYS_fsetxattr, fd, name, value, len, flags));
 }
 
 /* ---- locks ---- */

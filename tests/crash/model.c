@@ -6,9 +6,9 @@
 #include <time.h>
 
 const char *const model_op_names[MODEL_OPS] = {
-    "openat",	 "pread",      "writev",    "position", "fstat",
-    "ftruncate", "reserve",    "fdatasync", "fsync",	"trylock",
-    "unlock",	 "drop_cache", "renameat",  "unlinkat", "set_aside",
+    "openat",	"pread",     "writev", "position", "fstat",  "ftruncate",
+    "reserve",	"fdatasync", "fsync",  "trylock",  "unlock", "drop_cache",
+    "renameat", "unlinkat",  "mark",   "marked",   "unmark", "set_aside",
 };
 
 static void fail_hard(void)
@@ -43,8 +43,10 @@ static void file_touch(struct model *m, struct model_file *f)
 {
 	if (m->fresh_times)
 		clock_gettime(CLOCK_REALTIME, &f->mtime);
-	if (f->nsizes < MODEL_SIZES && (!f->nsizes || f->sizes[f->nsizes - 1] != f->size))
-		f->sizes[f->nsizes++] = f->size;
+	f->meta.size = f->size;
+	if (f->nmetas < MODEL_SIZES &&
+	    (!f->nmetas || memcmp(&f->metas[f->nmetas - 1], &f->meta, sizeof(f->meta))))
+		f->metas[f->nmetas++] = f->meta;
 }
 
 static void file_dirty(struct model *m, struct model_file *f, size_t from, size_t to)
@@ -89,7 +91,8 @@ static void file_sync(struct model *m, struct model_file *f)
 	}
 	memset(f->disk + f->size, 0, f->cap - f->size); /* never shown again */
 	f->disk_size = f->size;
-	f->nsizes = 0;
+	f->nmetas = 0;
+	f->disk_meta = f->meta;
 }
 
 static void file_lose(struct model *m, struct model_file *f)
@@ -102,7 +105,8 @@ static void file_lose(struct model *m, struct model_file *f)
 		if (f->size < f->disk_size)
 			memset(f->disk + f->size, 0, f->disk_size - f->size);
 		f->disk_size = f->size;
-		f->nsizes = 0;
+		f->nmetas = 0;
+		f->disk_meta = f->meta;
 	}
 }
 
@@ -416,6 +420,55 @@ static int op_unlinkat(const struct jsonl_io *io, int dir, const char *name)
 	return rc;
 }
 
+static int op_mark(const struct jsonl_io *io, int fd, const void *value, size_t len)
+{
+	struct model *m = model_of(io);
+	struct model_file *f = file_of(m, fd);
+	int rc;
+
+	if (!simple(m, MODEL_MARK, &rc))
+		return rc;
+	if (len > MODEL_MARK_MAX)
+		fail_hard();
+	memset(f->meta.mark, 0, MODEL_MARK_MAX);
+	memcpy(f->meta.mark, value, len);
+	f->meta.mark_len = len;
+	file_touch(m, f);
+	return rc;
+}
+
+static ssize_t op_marked(const struct jsonl_io *io, int fd, void *value, size_t size)
+{
+	struct model *m = model_of(io);
+	struct model_file *f = file_of(m, fd);
+	int rc;
+
+	if (!simple(m, MODEL_MARKED, &rc) || rc)
+		return rc;
+	if (!f->meta.mark_len)
+		return -ENODATA;
+	if (size < f->meta.mark_len)
+		return -ERANGE;
+	memcpy(value, f->meta.mark, f->meta.mark_len);
+	return (ssize_t)f->meta.mark_len;
+}
+
+static int op_unmark(const struct jsonl_io *io, int fd)
+{
+	struct model *m = model_of(io);
+	struct model_file *f = file_of(m, fd);
+	int rc;
+
+	if (!simple(m, MODEL_UNMARK, &rc))
+		return rc;
+	if (!rc && !f->meta.mark_len)
+		return -ENODATA;
+	memset(f->meta.mark, 0, MODEL_MARK_MAX);
+	f->meta.mark_len = 0;
+	file_touch(m, f);
+	return rc;
+}
+
 /* ---- life ---- */
 
 void model_init(struct model *m)
@@ -438,6 +491,9 @@ void model_init(struct model *m)
 		    .drop_cache = op_drop_cache,
 		    .renameat = op_renameat,
 		    .unlinkat = op_unlinkat,
+		    .mark = op_mark,
+		    .marked = op_marked,
+		    .unmark = op_unmark,
 		},
 	    .block = 32,
 	};
@@ -518,6 +574,7 @@ struct cutter {
 	void (*fn)(struct model *after, void *ctx);
 	void *ctx;
 	unsigned count;
+	const struct model_meta *meta; /* the mark of the states to come */
 };
 
 /* Bytes of this block that have got to the disk when writing has come to `upto`. What
@@ -539,6 +596,8 @@ static size_t block_part(const struct model *m, size_t at, size_t n, size_t upto
 static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto,
 		    uint64_t mask)
 {
+	const struct model_meta *meta =
+	    c->m->broken.late_mark ? &c->m->files[0].disk_meta : c->meta;
 	const struct model_file *from = &c->m->files[0];
 	struct model after;
 	struct model_file *to = &after.files[0];
@@ -563,6 +622,7 @@ static void cut_one(struct cutter *c, bool exists, size_t size, size_t upto,
 		memset(to->data + size, 0, to->cap - size);
 		memcpy(to->disk, to->data, to->cap);
 		to->size = to->disk_size = size;
+		to->meta = to->disk_meta = *meta;
 		to->exists = to->exists_on_disk = true;
 	}
 	c->count++;
@@ -597,8 +657,8 @@ static void cut_subsets(struct cutter *c, size_t size)
 unsigned model_power_cuts(const struct model *m, bool any,
 			  void (*fn)(struct model *after, void *ctx), void *ctx)
 {
-	struct cutter c = {.m = m, .fn = fn, .ctx = ctx};
 	const struct model_file *f = &m->files[0];
+	struct cutter c = {.m = m, .fn = fn, .ctx = ctx, .meta = &f->disk_meta};
 	size_t size = f->disk_size, first = f->cap;
 
 	for (size_t b = 0; b * m->block < f->cap && first == f->cap; b++)
@@ -606,8 +666,8 @@ unsigned model_power_cuts(const struct model *m, bool any,
 			first = b * m->block;
 	if (!f->exists_on_disk)
 		cut_one(&c, false, 0, 0, 0);
-	for (unsigned i = 0; i <= f->nsizes; i++) {
-		size_t next = i < f->nsizes ? f->sizes[i] : size;
+	for (unsigned i = 0; i <= f->nmetas; i++) {
+		size_t next = i < f->nmetas ? f->metas[i].size : size;
 		size_t step = next > size && next - size > 512 ? (next - size) / 32 : 1;
 
 		if (any) {
@@ -622,6 +682,8 @@ unsigned model_power_cuts(const struct model *m, bool any,
 			cut_in_order(&c, size, first < size ? first : size);
 		}
 		size = next;
+		if (i < f->nmetas)
+			c.meta = &f->metas[i];
 	}
 	return c.count;
 }

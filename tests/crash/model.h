@@ -1,8 +1,8 @@
 /* A file system in memory that stands behind struct jsonl_io, for tests of what a crash
  * leaves. It keeps apart what programs see (the page cache) and what is on the disk: the
- * bytes of each block, the size, and the directory entry. A sync carries one over to the
- * other; a failed sync marks blocks clean without having written them, as Linux does.
- * What a power cut may leave is enumerated by model_power_cuts().
+ * bytes of each block, the size, the mark, and the directory entry. A sync carries one
+ * over to the other; a failed sync marks blocks clean without having written them, as
+ * Linux does. What a power cut may leave is enumerated by model_power_cuts().
  *
  * Each call is counted, and one or two of them can be made to fail, to come back short,
  * or to be the last that the process makes: from then on it is dead, every call fails and
@@ -18,7 +18,8 @@
 #define MODEL_FILES    4
 #define MODEL_FDS      32
 #define MODEL_FIRST_FD 1000
-#define MODEL_SIZES    64 /* sizes between two syncs that are remembered */
+#define MODEL_SIZES    64 /* sizes and marks between two syncs that are remembered */
+#define MODEL_MARK_MAX 64 /* bytes of a mark */
 #define MODEL_CALLS    512
 
 enum model_op {
@@ -36,6 +37,9 @@ enum model_op {
 	MODEL_DROP_CACHE,
 	MODEL_RENAMEAT,
 	MODEL_UNLINKAT,
+	MODEL_MARK,
+	MODEL_MARKED,
+	MODEL_UNMARK,
 	MODEL_SET_ASIDE, /* not a system call: what the owner of a file is asked for */
 	MODEL_OPS
 };
@@ -69,24 +73,32 @@ enum model_loss {
 /* Faults of the model itself: each breaks a promise that the library's code keeps, so
  * that a rig can be seen to notice. */
 struct model_broken {
-	bool no_undo;	   /* cutting back does nothing and says that it did */
-	bool no_lock;	   /* the lock is always free */
-	bool no_dir_sync;  /* syncing the directory does nothing */
-	bool retried_sync; /* a failed sync is tried again and believed */
-	bool no_drop;	   /* verification reads the page cache */
-	bool no_sync;	   /* syncs do nothing */
+	bool no_undo;	     /* cutting back does nothing and says that it did */
+	bool no_lock;	     /* the lock is always free */
+	bool no_dir_sync;    /* syncing the directory does nothing */
+	bool retried_sync;   /* a failed sync is tried again and believed */
+	bool no_drop;	     /* verification reads the page cache */
+	bool no_sync;	     /* syncs do nothing */
 	bool no_intent_sync; /* nor do those of file 1 */
 	bool no_unlink;	     /* a removed file stays */
-	bool late_save;	   /* bytes are set aside after the file has been cut */
+	bool late_mark;	     /* marks get to the disk with a sync only, sizes before */
+	bool late_save;	     /* bytes are set aside after the file has been cut */
+};
+
+/* Metadata of a file, which gets to the disk in the order in which it was changed. */
+struct model_meta {
+	size_t size, mark_len; /* 0: no mark */
+	char mark[MODEL_MARK_MAX];
 };
 
 struct model_file {
 	bool exists, exists_on_disk;
 	char *data, *disk; /* `cap` bytes each, zero behind their sizes */
 	size_t size, disk_size, cap;
-	bool *dirty; /* per block of model->block bytes */
-	size_t sizes[MODEL_SIZES];
-	unsigned nsizes; /* sizes since the last sync, oldest first */
+	bool *dirty;			   /* per block of model->block bytes */
+	struct model_meta meta, disk_meta; /* the mark alone counts: sizes are above */
+	struct model_meta metas[MODEL_SIZES];
+	unsigned nmetas; /* since the last sync, oldest first */
 	int lock;	 /* descriptor that holds it, 0: free, -1: an outside program */
 	struct timespec mtime;
 };

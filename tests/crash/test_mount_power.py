@@ -233,19 +233,22 @@ TRANSACTIONS = (
     "for n in range(10 ** 9):\n"
     "    with open(log, 'a') as f:\n"
     "        for k in range(5):\n"
-    "            print('{\"id\":\"%s.%d\",\"k\":%d}' % (sys.argv[2], n, k), file=f, flush=True)\n"
-    "            if k == n % 7: os.fsync(f.fileno())\n"
+    "            print('{\"id\":\"%s.%d\",\"k\":%d,\"pad\":\"%s\"}' % (sys.argv[2], n, k,\n"
+    "                  'x' * (n * 997 % int(sys.argv[3]))), file=f, flush=True)\n"
+    "            if k == n % 20: os.fsync(f.fileno())\n"
     "    print('%s.%d' % (sys.argv[2], n), time.monotonic(), flush=True)\n"
 )
 
 
-def transactions_cut(d, cycle, rng):
-    """One power cut while two programs commit blocks of five; how many were acknowledged."""
+def transactions_cut(d, cycle, rng, pad=40000, **how):
+    """One power cut while two programs commit blocks of five; how many were acknowledged.
+    Those that are not synced on the way have their intent in a mark, the others in a file."""
     d.mount()
     v = Vault(d.at / "src")
     try:
-        v.start("commit=close")
-        programs = [subprocess.Popen([PYTHON, "-c", TRANSACTIONS, v.mnt, f"{cycle}{who}"],
+        v.start("commit=close", **how)
+        programs = [subprocess.Popen([PYTHON, "-c", TRANSACTIONS, v.mnt, f"{cycle}{who}",
+                                      str(pad)],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                      stderr=subprocess.DEVNULL) for who in "ab"]
         first = [p.stdout.readline() for p in programs]
@@ -276,11 +279,29 @@ def transactions_cut(d, cycle, rng):
         d.unmount()
 
 
+def transactions_cuts(d, cuts, rng, **how):
+    """Durable blocks; each cut finds the log small again."""
+    durable = 0
+    for cycle in range(cuts):
+        durable += transactions_cut(d, cycle, rng, **how)
+        d.mount()
+        (d.at / "src" / "log.jsonl").unlink()
+        d.unmount()
+    return durable
+
+
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_power_cuts_of_transactions(kind):
-    rng, durable, cuts = random.Random(7), 0, max(CUTS // 16, 3)
+    cuts = max(CUTS // 16, 3)
     with disk(kind) as d:
-        for cycle in range(cuts):
-            durable += transactions_cut(d, cycle, rng)
+        durable = transactions_cuts(d, cuts, random.Random(7))
     print(f"\n{kind}: {cuts} power cuts, {durable} durable blocks, 0 violations")
     assert durable > cuts
+
+
+if LONG:
+    # xfs counts no byte of an append before all of it is written. With ext4 one cut in
+    # forty leaves a part, which the mark is for.
+    def test_blocks_without_their_mark_are_seen():
+        with disk("ext4") as d, pytest.raises((AssertionError, ValueError)):
+            transactions_cuts(d, 400, random.Random(8), pad=150000, broken="no-mark")

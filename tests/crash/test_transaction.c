@@ -103,6 +103,17 @@ static void power_stages(struct power *p, bool all)
 	}
 }
 
+/* Up to here nothing has been cut off since the last sync, so nothing is unsure. */
+static size_t untouched(const struct model_file *f)
+{
+	size_t len = f->disk_size;
+
+	for (unsigned i = 0; i < f->nmetas; i++)
+		if (f->metas[i].size < len)
+			len = f->metas[i].size;
+	return len;
+}
+
 /* Those of the intent: as it was synced, as it was written and, with `all`, some ways in
  * between. */
 static void power(struct run *r, unsigned at, bool all)
@@ -120,7 +131,7 @@ static void power(struct run *r, unsigned at, bool all)
 	p.len[0] = f->size;
 	power_stages(&p, all);
 	p.bytes[0] = torn;
-	for (size_t keep = 0; all && keep < f->size; keep += 1 + f->size / 3) {
+	for (size_t keep = untouched(f); all && keep < f->size; keep += 1 + f->size / 3) {
 		memset(torn, 0, sizeof(torn));
 		memcpy(torn, f->data, keep);
 		p.len[0] = f->size;
@@ -241,6 +252,10 @@ int main(void)
 	all(&(struct run_options){.keep = false});
 	all(&(struct run_options){.keep = true});
 	all(&(struct run_options){.keep = true, .rolled_back = true});
+	all(&(struct run_options){.ordered = true});
+	all(&(struct run_options){.keep = true, .ordered = true});
+	all(&(struct run_options){.in_memory = true});
+	all(&(struct run_options){.in_memory = true, .ordered = true});
 	CHECK(!violations && states > 10000, "%lu of %lu", violations, states);
 	caught("no recovery", (struct run_options){.no_recovery = true});
 	caught("the intent is not synced",
@@ -252,6 +267,12 @@ int main(void)
 	       (struct run_options){.keep = true, .broken = {.no_dir_sync = true}});
 	caught("the intent of recovery is not looked for",
 	       (struct run_options){.keep = true, .lost_intent = true});
+	caught("the mark gets to the disk after the length",
+	       (struct run_options){
+		   .in_memory = true, .ordered = true, .broken = {.late_mark = true}});
+	caught("no recovery of a mark", (struct run_options){.in_memory = true,
+							     .ordered = true,
+							     .no_recovery = true});
 	caught("a stage is removed that was not kept",
 	       (struct run_options){.careless = true});
 	return check_done();

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "commit.h"
-
 #define TRIES 12
 
 static const char base[] = "{\"base\":1}\n";
@@ -81,13 +79,17 @@ static bool append(struct run *r, const char *text)
 
 static int block_commit(struct run *r, int intent, struct jsonl_stage *stage)
 {
-	struct jsonl_transaction t = {.io = &r->m.io, .path = "x.jsonl", .durable = true};
+	struct jsonl_transaction t = {.io = &r->m.io,
+				      .intent = &r->intent,
+				      .path = "x.jsonl",
+				      .ordered = r->opt->ordered,
+				      .durable = true};
 	int rc = -EAGAIN;
 
-	t.intent_fd = model_open(&r->m, intent, O_RDWR | O_APPEND, false);
+	r->intent.fd = model_open(&r->m, intent, O_RDWR | O_APPEND, false);
 	for (int i = 0; rc == -EAGAIN && !r->m.dead && i < TRIES; i++)
 		rc = jsonl_commit_run(&t, r->file, stage, &r->user);
-	r->m.io.close(&r->m.io, t.intent_fd);
+	r->m.io.close(&r->m.io, r->intent.fd);
 	return rc;
 }
 
@@ -100,13 +102,13 @@ static void transaction(struct run *r, int n)
 
 	if (r->m.dead)
 		return;
-	dir = n == 0 ? model_open(&r->m, 2, O_RDONLY, true) : -1;
+	dir = n == 0 && !r->opt->in_memory ? model_open(&r->m, 2, O_RDONLY, true) : -1;
 	if (jsonl_stage_new(&r->m.io, dir, MODEL_NAMED, "x.jsonl", NULL, NULL, &stage) ||
 	    jsonl_stage_add(stage, &iov, 1))
 		abort();
-	if (n == 0)
+	if (dir >= 0)
 		r->staged = jsonl_stage_sync(stage) == 0 && !r->m.dead;
-	if (n == 0 && r->opt->rolled_back) {
+	if (dir >= 0 && r->opt->rolled_back) {
 		rc = jsonl_stage_discard(stage);
 		r->rolled_back = !rc && !r->m.dead;
 	} else {
@@ -309,6 +311,7 @@ void run_restart(struct run *to, const struct run *from)
 	*to = *from;
 	model_copy(&to->m, &from->m);
 	to->file = NULL;
+	memset(&to->intent, 0, sizeof(to->intent));
 	model_restart(&to->m);
 	to->m.broken = from->opt->broken;
 	to->m.calls = 0;

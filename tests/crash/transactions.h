@@ -5,12 +5,15 @@
 #ifndef TESTS_CRASH_TRANSACTIONS_H
 #define TESTS_CRASH_TRANSACTIONS_H
 
+#include "commit.h"
 #include "file.h"
 #include "model.h"
 
 /* How a run differs, and how it is broken on purpose. */
 struct run_options {
 	bool keep;	  /* what a crash leaves staged is appended: killed=commit */
+	bool ordered;	  /* the disk gets metadata in order: intents may be marks */
+	bool in_memory;	  /* nothing is synced before its end */
 	bool rolled_back; /* the first transaction is taken back at its end */
 	bool no_recovery;
 	bool lost_intent; /* recovery appends under an intent that it does not know */
@@ -22,6 +25,7 @@ struct run {
 	struct model m;
 	const struct run_options *opt;
 	struct jsonl_file *file;
+	struct jsonl_intent intent;
 	struct jsonl_file_user user;
 	bool other_done[2], block_done[2], block_failed[2];
 	bool staged;	  /* the first block was made durable where it is staged */

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 
 import pytest
@@ -314,3 +315,71 @@ def test_the_daemon_dies_within_a_transaction(mount, killed):
     assert m.both("x.jsonl") == (b"0\n1\n2\n" if killed == "commit" else b"0\n")
     assert [e["event"] for e, _ in m.quarantine()] == (["transaction"] if killed == "drop" else [])
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+NAME = "user.jsonlfs.intent"
+
+
+def fnv(data):
+    h = 0xCBF29CE484222325
+    for byte in data:
+        h = (h ^ byte) * 0x100000001B3 % (1 << 64)
+    return h
+
+
+def mark(path, before, block):
+    """As FORMAT.md has it."""
+    first = block.split(b"\n")[0].rstrip(b" \t\r")
+    head = struct.pack("=IIQQQQ", 0x4D4C534A, len(first), before, len(block), fnv(block), fnv(first))
+    os.setxattr(path, NAME, head + struct.pack("=Q", fnv(head + struct.pack("=Q", os.stat(path).st_ino))))
+
+
+BLOCK = b'{"n":1} \n{"n":2}\n{"n":3}\n'
+
+
+@pytest.mark.parametrize("there, left, said", [
+    (b"", b"", "not begun"),
+    (BLOCK, BLOCK, "complete"),
+    (BLOCK + b'{"n":4}\n', BLOCK + b'{"n":4}\n', "complete"),
+    (b'{"n":1} \n', b"", "taken back"),
+    (b'{"n":1}', b"", "taken back"),
+    (b'{"n":1} \n{"n"', b"", "taken back"),
+    (b'{"n":1} \n' + b"\0" * 9, b"", "taken back"),
+    (b"\0" * len(BLOCK), b"", "taken back"),
+    (b'{"n"', b'{"n"', "less than a record"),
+    (b'{"n":9}\n', b'{"n":9}\n', "left alone"),
+    (b'{"n":1}, \n', b'{"n":1}, \n', "left alone"),
+    (BLOCK[:-2] + b"4\n{}\n", BLOCK[:-2] + b"4\n{}\n", "left alone"),
+])
+def test_a_mark_that_a_crash_left(mount, there, left, said):
+    """What stands behind the length that it tells is the block, a part of it, or not its own."""
+    def prepare(vault):
+        (vault / "x.jsonl").write_bytes(b"0\n" + there)
+        mark(vault / "x.jsonl", 2, BLOCK)
+        path = b"x.jsonl"
+        head = struct.pack("=QQQQ", 0x325F4C4E4F534A2E, 0, 0, 0)
+        tail = struct.pack("=IIII", len(path), 0, 0, 0) + path
+        check = fnv(head + struct.pack("=Q", 0) + tail)
+        st = os.stat(vault / "x.jsonl")
+        (vault / ".jsonlfs/transactions").mkdir(parents=True)
+        (vault / f".jsonlfs/transactions/intent-{st.st_dev:x}-{st.st_ino:x}").write_bytes(
+            head + struct.pack("=Q", check) + tail)
+
+    m = mount(CLOSE, prepare=prepare)
+    m.check_after = False
+    assert m.b("x.jsonl").read_bytes() == b"0\n" + left
+    assert said in m.expect_log("transaction-recovered", "x.jsonl")
+    assert [data for _, data in m.quarantine()] == ([there] if there and said == "taken back" else [])
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+    assert NAME not in os.listxattr(m.b("x.jsonl"))
+
+
+def test_a_mark_is_not_seen_through_the_mount(t):
+    append(t.p("x.jsonl"), b"0\n")
+    mark(t.b("x.jsonl"), 2, BLOCK)
+    os.setxattr(t.b("x.jsonl"), "user.other", b"1")
+    assert os.listxattr(t.p("x.jsonl")) == ["user.other"]
+    with refused(errno.ENODATA):
+        os.getxattr(t.p("x.jsonl"), NAME)
+    with refused(errno.EPERM):
+        os.removexattr(t.p("x.jsonl"), NAME)

@@ -151,7 +151,7 @@ struct program {
 	pthread_t thread;
 	int number;
 	unsigned long wrong, told, skipped;
-	int intent_fd; /* -1: it appends record by record */
+	struct jsonl_intent intent; /* without a descriptor it appends record by record */
 	unsigned long blocks;
 };
 
@@ -197,7 +197,7 @@ static void program_step(struct program *p, struct jsonl_file_user *user, int ro
 static void program_block(struct program *p, struct jsonl_file_user *user, int round)
 {
 	struct jsonl_transaction c = {.io = &disk.io,
-				      .intent_fd = p->intent_fd,
+				      .intent = &p->intent,
 				      .path = "log.jsonl",
 				      .durable = true,
 				      .records = 2};
@@ -226,7 +226,7 @@ static void *program_main(void *arg)
 	struct jsonl_file_user user = {0};
 
 	for (int round = 0; round < ROUNDS; round++) {
-		if (p->intent_fd >= 0) {
+		if (p->intent.fd >= 0) {
 			program_block(p, &user, round);
 			continue;
 		}
@@ -291,7 +291,7 @@ static void run(unsigned every, bool blocks)
 	unlink(path);
 	for (int i = 0; i < THREADS; i++) {
 		programs[i].number = i;
-		programs[i].intent_fd = blocks && i % 4 == 0 ? scratch_file() : -1;
+		programs[i].intent.fd = blocks && i % 4 == 0 ? scratch_file() : -1;
 		CHECK(pthread_create(&programs[i].thread, NULL, program_main,
 				     &programs[i]) == 0);
 	}
@@ -303,8 +303,8 @@ static void run(unsigned every, bool blocks)
 		CHECK(programs[i].told <= disk.failed);
 		were_told += programs[i].told;
 		in_blocks += 2 * programs[i].blocks;
-		if (programs[i].intent_fd >= 0)
-			close(programs[i].intent_fd);
+		if (programs[i].intent.fd >= 0)
+			close(programs[i].intent.fd);
 		else
 			ok += ROUNDS - programs[i].skipped;
 	}
