@@ -9,6 +9,8 @@ the monotonic clock, after the answer had come.
       fsync:NAME:N     N records, each with fsync, on one descriptor
       nonl:NAME        a record without its newline, close
       bad:NAME         a line that is no record, close
+      half:NAME        the beginning of a record, close
+      remove:NAME      FILE is removed
       replace:NAME     FILE and one record more, renamed onto it
       rotate:NAME      FILE renamed to FILE.1
       copytruncate:NAME  FILE copied to FILE.1 and cut to nothing
@@ -117,6 +119,16 @@ def bad(path, name):
         say("bad", name, e.errno)
 
 
+def half(path, name):
+    """Nobody finishes it."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        attempt("half", name, lambda: full_write(fd, record(name)[:-4]))
+        os.close(fd)
+    except OSError:
+        pass  # what was taken is set aside all the same
+
+
 def replace(path, name):
     say("try", name, 0)
 
@@ -150,6 +162,10 @@ def step(path, what, name, count):
         writes(path, [name], [(name, record(name)[:-1])])
     elif what == "bad":
         bad(path, name)
+    elif what == "half":
+        half(path, name)
+    elif what == "remove":
+        attempt("remove", name, lambda: os.unlink(path))
     elif what == "replace":
         replace(path, name)
     elif what == "rotate":

@@ -81,14 +81,24 @@ def let_go(pid, mnt):
     answers any more. Then the connection is cut."""
     minor = next((line.split()[2].split(":")[1] for line in open("/proc/self/mountinfo")
                   if line.split()[4] == str(mnt)), None)
-    while minor:
-        time.sleep(0.2)
-        try:
+    if minor is None:
+        return
+    # Opened now: the next mount anywhere may get the number, and a file of this one is not
+    # that one's.
+    try:
+        abort = os.open(f"/sys/fs/fuse/connections/{minor}/abort", os.O_WRONLY)
+    except FileNotFoundError:
+        return
+    try:
+        while True:
+            time.sleep(0.2)
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
             if state == "Z" and len(os.listdir(f"/proc/{pid}/task")) > 1:
-                Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
-        except OSError:
-            return
+                os.write(abort, b"1")
+    except OSError:
+        pass
+    finally:
+        os.close(abort)
 
 
 class Vault:
@@ -158,10 +168,12 @@ class Vault:
         return self.src / "log.jsonl"
 
     def content(self):
-        """The log, and before it what was rotated away. A copy that is not needed yet, or
-        not finished, has nothing that the log does not have."""
-        old, new = self.src / "log.jsonl.1", self.file().read_bytes()
-        moved = old.read_bytes() if old.exists() else b""
+        """The log, and before it what was rotated away or, removed, is in the archive. A
+        copy that is not needed yet, or not finished, has nothing that the log does not
+        have."""
+        new = self.file().read_bytes()
+        old = [*self.src.glob("log.jsonl.1"), *self.src.glob(".jsonlfs/archive/*")]
+        moved = b"".join(name.read_bytes() for name in old)
         return new if new.startswith(moved) else moved + new
 
     def saved(self):
@@ -207,7 +219,7 @@ class Strace:
         argv = ["strace", "-f", "-q", "-p", str(pid), "-e", f"trace={calls}"]
         argv += ["-P", str(path)] if path else []
         argv += ["-e", f"inject={inject}"] if inject else []
-        argv += ["-o", str(out or "/dev/null")]
+        argv += ["-y", "-o", str(out)] if out else ["-o", "/dev/null"]
         self.proc = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 
 import pytest
@@ -17,7 +18,7 @@ from mount_rig import LONG, Ledger, Strace, client, recover, unmount, vault
 # Calls that touch files; what the kernel's queue of requests needs is not among them.
 CALLS = (
     "openat,openat2,open_by_handle_at,close,writev,pwritev,write,ftruncate,fallocate,"
-    "fdatasync,fsync,flock,lseek,pread64,fadvise64,unlinkat,renameat2,mkdirat"
+    "fdatasync,fsync,flock,lseek,pread64,fadvise64,unlinkat,renameat,renameat2,linkat,mkdirat"
 )
 BASE = b'{"id":"base","pad":""}\n'
 PATHS = {
@@ -33,12 +34,16 @@ PATHS = {
     "rotation": (BASE, ["rotate:x", "append:a"]),
     "copied and cut": (BASE, ["copytruncate:x", "append:a"]),
     "newline missing": (BASE + b'{"id":"whole","pad":""}', ["append:a"]),
+    "half a record": (BASE, ["half:h"]),
+    "removed": (BASE, ["remove:x", "append:a"]),
 }
+# Those with calls on the quarantine, its index, the archive and their directory.
+BESIDE = ["torn tail", "NULs at the end", "refused", "half a record", "removed"]
 ERRORS = ["EIO", "ENOSPC", "EINTR"] + (["EDQUOT", "EFBIG", "EAGAIN"] if LONG else [])
 FAILED = "writev,ftruncate,fdatasync,fsync,flock,fallocate,pread64,lseek"
 
 
-def prepared(v, content):
+def prepared(v, content, broken=None):
     ledger = Ledger()
     if content is not None:
         v.file().write_bytes(content)
@@ -46,7 +51,7 @@ def prepared(v, content):
         ledger.tried |= {"base", "whole"}
         if b"whole" in content:
             ledger.durable.append("whole")
-    v.start()
+    v.start(broken=broken)
     v.rest()
     return ledger
 
@@ -58,7 +63,11 @@ def census(content, steps, tmp_path, calls=CALLS, governed=False):
         ledger = prepared(v, content)
         trace = Strace(v.daemon.pid, calls, out=tmp_path / "trace",
                        path=v.file() if governed else None)
-        ledger.note(client(v, *steps))
+        answers = client(v, *steps)
+        ledger.note(answers)
+        if any(a[0] == "half" for a in answers):
+            set_aside(v)
+            time.sleep(0.1)
         trace.end()
         v.kill()
         assert recover(v, ledger) is None
@@ -79,20 +88,37 @@ def is_dead(daemon):
         return False
 
 
-def injected(content, steps, inject, call, governed=False):
-    """One run. (what is wrong or None, whether the daemon died)."""
+def set_aside(v):
+    """Waits until the index tells of it: that is behind the close, which nobody waits for."""
+    index = v.src / ".jsonlfs" / "quarantine.jsonl"
+    end = time.monotonic() + 3
+    while (time.monotonic() < end and v.daemon.poll() is None and not v.said("LOST")
+           and not (index.exists() and index.stat().st_size)):
+        time.sleep(0.01)
+
+
+def injected(content, steps, inject, call, governed=False, broken=None, out=None):
+    """One run. (what is wrong or None, whether the daemon died). out: where strace says what
+    it has done."""
     with vault() as v:
-        ledger = prepared(v, content)
-        trace = Strace(v.daemon.pid, call, inject, path=v.file() if governed else None)
-        ledger.note(client(v, *steps))
-        trace.end(harsh=True)
+        ledger = prepared(v, content, broken)
+        trace = Strace(v.daemon.pid, call, inject, path=v.file() if governed else None, out=out)
+        answers = client(v, *steps)
+        ledger.note(answers)
+        if any(a[0] == "half" for a in answers):
+            set_aside(v)
         died = is_dead(v.daemon)
+        trace.end(harsh=True)
         v.kill()
         wrong = recover(v, ledger)
         if wrong is None and any(step.startswith("bad") for step in steps):
             # Either the program heard of it and a copy was kept, or the log says why not.
-            if not died and b'{"id":a' not in v.saved() and "LOST" not in v.log.read_text():
+            reported = v.said("LOST") + [x for x in v.said("refused") if 'quarantine=""' in x]
+            if not died and b'{"id":a' not in v.saved() and not reported:
                 wrong = "the refused line was neither kept nor reported"
+        if wrong is None and not died and any(a[0] == "half" and not a[2] for a in answers):
+            if b'{"id":' not in v.saved() and not v.said("LOST"):
+                wrong = "the half record was neither kept nor reported"
         if wrong is None and content and not content.endswith(b"}\n"):
             tail = content[len(BASE):]
             if b"whole" not in tail and tail not in v.saved():
@@ -139,6 +165,61 @@ def test_failed_at_every_call(path, tmp_path):
                     violations.append(f"{call} {when} {error}: {wrong}")
     print(f"\n{path}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
     assert runs and not violations, "\n".join(violations)
+
+
+def beside(text):
+    """Of what strace has said: (call, which one of its kind, whether it was changed) of the
+    calls on what lies beside the log, in the state directory."""
+    counts, found = Counter(), []
+    for line in text.splitlines():
+        m = re.match(r"(?:\d+ +)?(\w+)\((.*)", line)
+        if m:
+            counts[m.group(1)] += 1
+            if "/.jsonlfs" in m.group(2):
+                found.append((m.group(1), counts[m.group(1)], "(INJECTED)" in line))
+    return found
+
+
+def failed_beside(content, steps, call, when, error, tmp_path):
+    """What is wrong, or None. Which call it is differs by a request or two of the kernel's:
+    the answer to such a one must not be what fails."""
+    for _ in range(5):
+        out = tmp_path / "trace"
+        wrong, _ = injected(content, steps, f"{call}:error={error}:when={when}", call, out=out)
+        if any(changed for _, _, changed in beside(out.read_text(errors="replace"))):
+            return wrong
+    return "never met"
+
+
+@pytest.mark.parametrize("path", BESIDE if LONG else [b for b in BESIDE if "NUL" not in b])
+def test_failed_at_every_call_beside_the_log(path, tmp_path):
+    """The quarantine, its index, the archive, their directory. But for close, which tells
+    nothing there."""
+    content, steps = PATHS[path]
+    census(content, steps, tmp_path)
+    calls = [c for c in beside((tmp_path / "trace").read_text(errors="replace"))
+             if c[0] != "close"]
+    assert calls
+    violations, runs = [], 0
+    for call, when, _ in calls:
+        for error in ["EIO", "ENOSPC"] + (["EROFS", "EDQUOT", "EINTR"] if LONG else []):
+            wrong = failed_beside(content, steps, call, when, error, tmp_path)
+            runs += 1
+            if wrong:
+                violations.append(f"{call} {when} {error}: {wrong}")
+    print(f"\n{path}: {dict(Counter(c for c, _, _ in calls))}; {runs} failed calls beside the "
+          f"log, {len(violations)} violations")
+    assert not violations, "\n".join(violations)
+
+
+@pytest.mark.parametrize("path", ["torn tail", "refused", "half a record"])
+@pytest.mark.parametrize("inject", ["signal=KILL", "error=EIO"])
+def test_what_is_not_kept_is_seen(path, inject):
+    """A daemon that sets nothing aside; the call that is changed comes behind that."""
+    content, steps = PATHS[path]
+    wrong, _ = injected(content, steps, f"fdatasync:{inject}:when=9", "fdatasync",
+                        broken="unsaved")
+    assert wrong and ("not saved" in wrong or "neither kept" in wrong), wrong
 
 
 HALF = b'{"id":"half","pad":'
