@@ -1,6 +1,5 @@
 #include "place.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 
 #include "cleanup.h"
 #include "ctl.h"
+#include "holder.h"
 
 #define LOCK_WAIT_MS 5000
 #define LOCK_STEP_MS 10
@@ -135,84 +135,7 @@ void ctl_place_refuse(const char *command, const char *path,
 		    path, command, place->point);
 }
 
-/* ---- who has it open ---- */
-
-/* Does descriptor `fd` of the process stand for this inode, open for writing? */
-static bool is_writer(int fds, const char *pid, const char *fd, const struct stat *want)
-{
-	char path[64], line[128];
-	unsigned flags = 0;
-	struct stat st;
-	FILE *info;
-
-	if (fstatat(fds, fd, &st, 0) < 0 || st.st_ino != want->st_ino ||
-	    st.st_dev != want->st_dev)
-		return false;
-	(void)snprintf(path, sizeof(path), "/proc/%.16s/fdinfo/%.16s", pid, fd);
-	info = fopen(path, "re");
-	if (!info)
-		return false;
-	while (fgets(line, sizeof(line), info))
-		if (sscanf(line, "flags: %o", &flags) == 1)
-			break;
-	(void)fclose(info);
-	return (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
-}
-
-static bool holds(const char *pid, const struct stat *want)
-{
-	char path[64];
-	struct dirent *e;
-	bool found = false;
-	DIR *dir;
-
-	(void)snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
-	dir = opendir(path);
-	if (!dir)
-		return false;
-	/* One thread. NOLINTNEXTLINE(concurrency-mt-unsafe) */
-	while (!found && (e = readdir(dir)))
-		found =
-		    e->d_name[0] != '.' && is_writer(dirfd(dir), pid, e->d_name, want);
-	closedir(dir);
-	return found;
-}
-
-static void read_comm(const char *pid, char comm[32])
-{
-	char path[64];
-	FILE *f;
-
-	comm[0] = '\0';
-	(void)snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return;
-	if (fgets(comm, 32, f))
-		comm[strcspn(comm, "\n")] = '\0';
-	(void)fclose(f);
-}
-
-int ctl_holder(const struct stat *st, char comm[32])
-{
-	DIR *proc = opendir("/proc");
-	struct dirent *e;
-	int found = 0;
-
-	if (!proc)
-		return 0;
-	/* One thread. NOLINTNEXTLINE(concurrency-mt-unsafe) */
-	while (!found && (e = readdir(proc))) {
-		long pid = strtol(e->d_name, NULL, 10);
-
-		if (pid <= 0 || pid == getpid() || !holds(e->d_name, st))
-			continue;
-		read_comm(e->d_name, comm);
-		found = (int)pid;
-	}
-	closedir(proc);
-	return found;
-}
+/* ---- keeping others from it ---- */
 
 int ctl_lock(int fd)
 {
@@ -226,8 +149,6 @@ int ctl_lock(int fd)
 		(void)nanosleep(&pause, NULL);
 	}
 }
-
-/* ---- the guard ---- */
 
 static int look_around(int fd)
 {

@@ -23,9 +23,6 @@ void ctl_place_free(struct ctl_place *place);
 void ctl_place_refuse(const char *command, const char *path,
 		      const struct ctl_place *place);
 
-/* The pid of a process that has this inode open for writing (not our own), with its name
- * in `comm`; 0: none that we may see. */
-int ctl_holder(const struct stat *st, char comm[32]);
 /* flock(2) with patience of five seconds: 0 or -errno (-EWOULDBLOCK). */
 int ctl_lock(int fd) jsonl_must_check;
 
@@ -36,7 +33,7 @@ struct ctl_guard {
 	bool lease; /* else there is only /proc to look at */
 };
 
-/* 0, or -EBUSY: somebody has it open for writing. */
+/* 0, or -EBUSY: somebody has it open for writing, or it cannot be told. */
 int ctl_guard_take(struct ctl_guard *g, int fd) jsonl_must_check;
 /* 0, or -EBUSY: somebody has opened it, or is waiting to. */
 int ctl_guard_check(const struct ctl_guard *g) jsonl_must_check;

@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "ctl.h"
 #include "generation.h"
+#include "holder.h"
 #include "options.h"
 #include "place.h"
 #include "walk.h"
@@ -39,6 +40,10 @@ struct run {
 	const char *only; /* the name of one live file; NULL: all */
 	struct generation *list;
 	size_t count, cap;
+	/* The directory that is being worked in; it is synced when it is left. */
+	char *dir;
+	int dir_fd;
+	bool dirty;
 	uint64_t deleted, bytes;
 	int code;
 };
@@ -142,17 +147,19 @@ static int order(const void *a, const void *b)
 	return strcmp(x->shown, y->shown);
 }
 
-/* Does the mount that the file is in know of nobody who appends to it? Only it can tell:
- * a descriptor that follows its name into the new file (follow=path) still shows in /proc
- * as this one. And it tells without a look at every descriptor of every process. */
-static bool mount_knows_none(int fd)
+/* A lease knows nothing of those who opened the file by its former name in a mount. Does
+ * the mount know of nobody who appends to it? Only it can tell: a descriptor that follows
+ * its name into the new file (follow=path) still shows in /proc as this one. And it tells
+ * without a look at every descriptor of every process. */
+static bool may_have_writers(int fd)
 {
 	struct statfs where;
 	char count[16];
 
-	return fstatfs(fd, &where) == 0 && where.f_type == FUSE_SUPER_MAGIC &&
-	       fgetxattr(fd, "user.jsonlfs.writers", count, sizeof(count)) == 1 &&
-	       count[0] == '0';
+	if (fstatfs(fd, &where) == 0 && where.f_type != FUSE_SUPER_MAGIC)
+		return false;
+	return fgetxattr(fd, "user.jsonlfs.writers", count, sizeof(count)) != 1 ||
+	       count[0] != '0';
 }
 
 /* Deletes it if it is still the file that was judged, and nobody writes to it. */
@@ -171,15 +178,11 @@ static int delete (const struct generation *g, int dir, const char *name)
 	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec != g->mtime)
 		return -ESTALE;
 	rc = ctl_guard_take(&guard, fd);
-	/* A lease knows nothing of those who opened the file by its former name in a
-	 * mount. */
-	if (rc == 0 && !mount_knows_none(fd) && ctl_holder(&st, comm))
+	if (rc == 0 && may_have_writers(fd) && ctl_holder(&st, comm))
 		rc = -EBUSY;
 	if (rc == 0 && unlinkat(dir, name, 0) < 0)
 		rc = -errno;
 	ctl_guard_release(&guard);
-	if (rc == 0 && fsync(dir) < 0)
-		rc = -errno;
 	return rc;
 }
 
@@ -189,10 +192,15 @@ static void tell_failure(const struct generation *g, int rc)
 	char comm[32];
 	int pid = rc == -EBUSY ? ctl_holder(&st, comm) : 0;
 
-	if (pid)
+	if (pid > 0)
 		ctl_error("%s: process %d (%s) still writes to it: left; let the program "
 			  "open its log again",
 			  g->shown, pid, comm);
+	else if (pid < 0)
+		ctl_error(
+		    "%s: cannot be told to be closed, for some process hangs: left; "
+		    "ps -eo pid,stat,wchan:20,comm shows which",
+		    g->shown);
 	else if (rc == -EBUSY)
 		ctl_error("%s: is still open for writing: left; let the program open its "
 			  "log again",
@@ -203,19 +211,47 @@ static void tell_failure(const struct generation *g, int rc)
 		ctl_error("%s: %s", g->shown, jsonl_error_text(rc));
 }
 
+static void leave_directory(struct run *run)
+{
+	if (run->dirty && fsync(run->dir_fd) < 0) {
+		ctl_error("%s: what was deleted may be there again after a power cut: %s",
+			  run->dir, jsonl_error_text(-errno));
+		run->code |= CTL_FAILURE;
+	}
+	run->dirty = false;
+	if (run->dir && run->dir_fd >= 0)
+		(void)close(run->dir_fd);
+	free(steal_ptr(&run->dir));
+}
+
+/* 0 or -errno. */
+static int enter_directory(struct run *run, const char *shown)
+{
+	const char *slash = strrchr(shown, '/');
+	cleanup_free char *path =
+	    slash ? strndup(shown, slash == shown ? 1 : (size_t)(slash - shown))
+		  : strdup(".");
+
+	if (!path)
+		return -ENOMEM;
+	if (run->dir && strcmp(run->dir, path) == 0)
+		return run->dir_fd < 0 ? -ENOENT : 0;
+	leave_directory(run);
+	run->dir = steal_ptr(&path);
+	run->dir_fd = open(run->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return run->dir_fd < 0 ? -errno : 0;
+}
+
 static void reap_one(struct run *run, const struct generation *g)
 {
 	const char *slash = strrchr(g->shown, '/');
-	cleanup_free char *path =
-	    slash ? strndup(g->shown, slash == g->shown ? 1 : (size_t)(slash - g->shown))
-		  : strdup(".");
 	int rc = 0;
 
 	if (!run->request->dry) {
-		cleanup_close int dir =
-		    path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-		rc = dir < 0 ? -errno : delete (g, dir, slash ? slash + 1 : g->shown);
+		rc = enter_directory(run, g->shown);
+		if (rc == 0)
+			rc = delete (g, run->dir_fd, slash ? slash + 1 : g->shown);
+		run->dirty |= rc == 0;
 	}
 	if (rc < 0) {
 		tell_failure(g, rc);
@@ -247,6 +283,7 @@ static void reap_all(struct run *run)
 		if ((!r->by_count || nth > r->keep) && (!r->by_age || g->mtime < before))
 			reap_one(run, g);
 	}
+	leave_directory(run);
 	for (size_t i = 0; i < run->count; i++)
 		free(run->list[i].shown);
 	free(run->list);

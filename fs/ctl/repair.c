@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "control.h"
 #include "ctl.h"
+#include "holder.h"
 #include "options.h"
 #include "place.h"
 #include "repair_report.h"
@@ -68,7 +69,7 @@ static void tell_failure(struct run *run, const char *shown, const struct stat *
 	char comm[32];
 	int pid = rc == -EBUSY && st ? ctl_holder(st, comm) : 0;
 
-	if (pid && asprintf(&text, "%s (process %d, %s)", explain(rc), pid, comm) < 0)
+	if (pid > 0 && asprintf(&text, "%s (process %d, %s)", explain(rc), pid, comm) < 0)
 		text = NULL;
 	repair_report_error(run->report, shown, text ? text : explain(rc), left);
 }

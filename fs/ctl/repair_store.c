@@ -113,10 +113,13 @@ static void name_in_archive(struct repair_store *s)
 
 static int open_archive(struct repair_store *s)
 {
-	if (mkdirat(s->state_fd, "archive", 0711) == 0)
-		(void)fchmodat(s->state_fd, "archive", 0711, 0);
-	else if (errno != EEXIST)
+	/* The umask may have taken something from it. */
+	if (mkdirat(s->state_fd, "archive", 0711) == 0) {
+		if (fchmodat(s->state_fd, "archive", 0711, 0) < 0)
+			return -errno;
+	} else if (errno != EEXIST) {
 		return -errno;
+	}
 	s->archive_fd = openat(s->state_fd, "archive",
 			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return s->archive_fd < 0 ? -errno : 0;

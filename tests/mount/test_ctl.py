@@ -20,6 +20,7 @@ from util import (
     binary,
     ctl,
     parse,
+    process_in_exec,
     records,
     refused,
     run,
@@ -450,6 +451,39 @@ def test_reap_leaves_what_is_written(place):
         return [n for n in os.listdir(place) if n.startswith("x.")] == ["x.jsonl"]
 
     wait_for(reaped)
+
+
+def test_reap_syncs_a_directory_once(workdir):
+    make_generations(workdir)
+    p = run("strace", "-f", "-e", "trace=fsync", "-e", "signal=none", binary("jsonlfsctl"),
+            "reap", "--keep=0", workdir, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    assert p.returncode == 0 and b" generations, " in p.stdout
+    assert p.stderr.count(b"fsync(") == 2, p.stderr  # sub, and what it is in
+
+
+def test_a_process_that_hangs_in_an_exec_does_not_hold_up_reap(mount, workdir):
+    """It waits for the answer to its close of a log, from a daemon that is stopped; who looks
+    at its descriptors in /proc waits with it."""
+    stopped, m = mount(), mount()
+    (workdir / "bare").mkdir()
+    log, bare = m.p("held.jsonl"), workdir / "bare/x.jsonl.1"
+    append(log, GOOD)
+    bare.write_bytes(GOOD)
+    env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
+
+    def reap(path, code):
+        return run(binary("jsonlfsctl"), "reap", "--keep=0", path, check=code, env=env).stderr
+
+    with process_in_exec(stopped, log):
+        ctl("rotate", log)
+        assert b"cannot be told to be closed" in reap(m.mnt, FAILED)
+        # Others are found all the same, and where nobody has to be asked nobody is.
+        with open(bare, "ab"):
+            assert f"process {os.getpid()} (".encode() in reap(bare.parent, FAILED)
+        reap(bare.parent, 0)
+        assert not bare.exists() and len(os.listdir(m.mnt)) == 2
+    wait_for(lambda: not run(binary("jsonlfsctl"), "reap", "--keep=0", m.mnt).returncode)
+    assert os.listdir(m.mnt) == ["held.jsonl"]
 
 
 def test_reap_usage(workdir):

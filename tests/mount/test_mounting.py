@@ -19,16 +19,15 @@ from util import (
     ENV,
     KEEPER,
     NOBODY,
-    PYTHON,
     REPO,
     append,
     as_user,
     binary,
     mount_table,
+    process_in_exec,
     processes,
     records,
     run,
-    running,
     sanitized,
     wait_for,
 )
@@ -653,36 +652,17 @@ def test_programs_that_write_round_the_mount_are_named(mount):
         f.close()
 
 
-IN_EXEC = """
-import os, sys
-os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-print("ready", flush=True)
-sys.stdin.readline()
-os.execv("/bin/true", ["true"])
-"""
-
-
 def test_a_process_that_hangs_in_an_exec_does_not_hold_up_the_start(mount):
     """It waits for the answer to its close of a log, from a daemon that is stopped; who looks
     at its descriptors in /proc waits with it."""
     stopped = mount()
-    with running(PYTHON, "-c", IN_EXEC, stopped.p("x.jsonl"), stdin=subprocess.PIPE) as p:
-        try:
-            assert p.stdout.readline() == b"ready\n", p.stderr.read()
-            stopped.proc.send_signal(signal.SIGSTOP)
-            p.stdin.write(b"\n")
-            p.stdin.flush()
-            look = ["timeout", "-k", "1", "1", "ls", "-l", f"/proc/{p.pid}/fd"]
-            wait_for(lambda: run(*look).returncode == 124, "a process in an exec")
-            # A leak checker stops each thread, also the one that looks there: it waits, too.
-            options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
-            m = mount(env={"ASAN_OPTIONS": options})
-            append(m.p("x.jsonl"), GOOD)
-            assert m.both("x.jsonl") == GOOD
-            m.stop()  # nor the end
-        finally:
-            stopped.proc.send_signal(signal.SIGCONT)
-        assert p.wait(20) == 0
+    with process_in_exec(stopped):
+        # A leak checker stops each thread, also the one that looks there: it waits, too.
+        options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        m = mount(env={"ASAN_OPTIONS": options})
+        append(m.p("x.jsonl"), GOOD)
+        assert m.both("x.jsonl") == GOOD
+        m.stop()  # nor the end
 
 
 def test_a_configuration_file(v, workdir):

@@ -148,6 +148,34 @@ def ctl(*argv, code=OK, **kw):
     return run(binary("jsonlfsctl"), *argv, check=code, **kw)
 
 
+IN_EXEC = """
+import os, sys
+for path in sys.argv[1:]:
+    os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+print("ready", flush=True)
+sys.stdin.readline()
+os.execv("/bin/true", ["true"])
+"""
+
+
+@contextlib.contextmanager
+def process_in_exec(m, *others):
+    """A process that hangs there: it waits for the answer to its close of a log, from the
+    daemon of `m`, which is stopped. It has others open for appending, too."""
+    with running(PYTHON, "-c", IN_EXEC, m.p("x.jsonl"), *others, stdin=subprocess.PIPE) as p:
+        try:
+            assert p.stdout.readline() == b"ready\n", p.stderr.read()
+            m.proc.send_signal(signal.SIGSTOP)
+            p.stdin.write(b"\n")
+            p.stdin.flush()
+            look = ["timeout", "-k", "1", "1", "ls", "-l", f"/proc/{p.pid}/fd"]
+            wait_for(lambda: run(*look).returncode in (124, 137), "a process in an exec", 30)
+            yield p
+        finally:
+            m.proc.send_signal(signal.SIGCONT)
+        assert p.wait(20) == 0
+
+
 def start(*argv, cwd=None, **kw):
     """A program that runs beside the test; the caller ends it."""
     kw.setdefault("stdin", subprocess.DEVNULL)
