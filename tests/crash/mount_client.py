@@ -5,6 +5,7 @@ the monotonic clock, after the answer had come.
     mount_client.py FILE STEP...
       append:NAME      open, one record in one write, close
       many:NAME:N      open, N records in one write, close
+      block:NAME:N     open, N records in a write each, close
       pieces:NAME      a record in three writes, close
       fsync:NAME:N     N records, each with fsync, on one descriptor
       nonl:NAME        a record without its newline, close
@@ -153,6 +154,8 @@ def step(path, what, name, count):
         writes(path, [name], [(name, record(name))])
     elif what == "many":
         many(path, names)
+    elif what == "block":
+        writes(path, names, [(n, record(n)) for n in names])
     elif what == "pieces":
         data = record(name, 30)
         writes(path, [name], [(None, data[:5]), (None, data[5:20]), (name, data[20:])])
