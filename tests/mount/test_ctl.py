@@ -514,23 +514,55 @@ def source(name):
         return f.read()
 
 
+def helped(command):
+    """Options that --help of a command names, and that a command takes itself."""
+    text = ctl(command, "--help").stdout.decode()
+    return {o.rstrip("=") for o in re.findall(r"(?<![\w-])--[a-z][a-z_-]*", text)} | {"--help"}
+
+
+def is_taken(command, option):
+    """It is called wrongly in any case, so that nothing happens."""
+    said = [ctl(command, *argv, "--no-such", code=USAGE).stderr.decode()
+            for argv in ([option], [f"{option}=x"])]
+    return not all(re.search(rf"unknown option {option}\b", text) for text in said)
+
+
+def completed_by_zsh(command):
+    """Of the branch of a command, with the lists that it takes in."""
+    text = source("mount-scripts/completions/_jsonlfsctl")
+    branch = re.search(rf"^\t(?:\w+ \| )?{command}(?: \| \w+)?\)\n(.*?)^\t\t;;", text, re.M | re.S)[1]
+    for name in re.findall(r"\$(limits|records)", branch):
+        branch += re.search(rf"^\t{name}=\((.*?)^\t\)", text, re.M | re.S)[1]
+    return set(re.findall(r"--[a-z][a-z_-]*", branch))
+
+
+def completed_by_fish(command):
+    text = source("mount-scripts/completions/jsonlfsctl.fish").replace("\\\n", " ")
+    found = {"--help"}
+    for line in text.splitlines():
+        where = re.search(r"-n '__jsonlfsctl_in ([^']*)'", line)
+        if where and command in where[1].split():
+            found |= {f"--{o}" for o in re.findall(r" -l ([\w-]+)", line)}
+    return found
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completions_know_every_option(shell):
-    text = source({"bash": "mount-scripts/completions/jsonlfsctl.bash",
-                   "zsh": "mount-scripts/completions/_jsonlfsctl",
-                   "fish": "mount-scripts/completions/jsonlfsctl.fish"}[shell])
+def test_completions_know_the_options_of_every_command(shell, workdir):
     for command in COMMANDS:
-        assert command in text
-        help_text = ctl(command, "--help").stdout.decode()
-        for option in re.findall(r"(?<![\w-])--([a-z_-]+)", help_text):
-            assert re.search(rf"\b{option}\b", text), (command, option)
+        if shell == "bash":
+            found = {o.rstrip("=") for o in complete(f"jsonlfsctl {command} --", workdir)}
+        else:
+            found = (completed_by_zsh if shell == "zsh" else completed_by_fish)(command)
+        wanted = helped(command)
+        assert wanted <= found, (command, wanted - found)
+        assert {o for o in found - {"--help"} if not is_taken(command, o)} == set(), command
 
 
 def test_the_manual_knows_every_option():
     text = source("docs/jsonlfsctl.1").replace("\\-", "-")
     for command in COMMANDS:
-        help_text = ctl(command, "--help").stdout.decode()
-        for option in re.findall(r"(?<![\w-])--[a-z_-]+", help_text):
+        assert f"jsonlfsctl {command}".replace("config", "config check") in text
+        for option in helped(command):
             assert option in text, (command, option)
 
 

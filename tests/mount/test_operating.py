@@ -45,6 +45,20 @@ def test_how_exposed_a_unit_is(units, name, exposure):
     assert p.returncode == 0, p.stdout.decode()[-300:]
 
 
+def test_what_the_drop_ins_bring(units):
+    """Each of those in docs/OPERATING.md, with the figure that it gives."""
+    text = (REPO / "docs/OPERATING.md").read_text()
+    drop_ins = re.findall(r"^    # (\d\.\d): .*\n    \[Service\]\n    (\S+)$", text, re.M)
+    assert len(drop_ins) == 2
+    unit = units[-1]
+    assert unit.name == "jsonlfs@srv-vault.service"
+    before = unit.read_text()
+    for figure, line in drop_ins:
+        unit.write_text(before.replace("[Install]", f"{line}\n\n[Install]"))
+        p = run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+        assert f": {figure} OK" in p.stdout.decode() and float(figure) < 4, p.stdout[-300:]
+
+
 def test_what_the_unit_leaves_out_has_a_reason(units):
     told = (REPO / "docs/OPERATING.md").read_text()
     p = run("systemd-analyze", "security", "--offline=true", "--no-pager", units[-1])
