@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "account.h"
 #include "inode.h"
 #include "ident.h"
 #include "ops.h"
@@ -19,9 +20,11 @@ struct textlog {
 	struct fs_handle base; /* first: cast back */
 	struct fs_mount *m;
 	const struct jsonl_settings *settings;
+	struct fs_account *account;
 	int fd; /* without O_APPEND, which goes by each write */
 	pthread_mutex_t lock;
-	struct fs_transaction block; /* its stage under lock, as the next */
+	struct fs_transaction block; /* its stage under lock, as the next two */
+	size_t charged;		     /* of its memory, to the account */
 	struct fs_ident_ring idents;
 };
 
@@ -153,6 +156,34 @@ int fs_textlog_recover(struct fs_mount *m, const char *path, struct jsonl_stage 
 	return rc < 0 ? rc : 0;
 }
 
+/* ---- memory; under t->lock ---- */
+
+/* Tells of what the stage has given back. */
+static void memory_settle(struct textlog *t)
+{
+	size_t now = jsonl_stage_memory(t->block.stage);
+
+	if (now < t->charged &&
+	    fs_account_charge(t->m, t->account, (int64_t)now - (int64_t)t->charged) == 0)
+		t->charged = now;
+}
+
+static int memory_add(struct textlog *t, const struct iovec *iov)
+{
+	int rc;
+
+	/* Beyond that a file takes it. */
+	if (jsonl_stage_length(t->block.stage) + iov->iov_len <= JSONL_STAGE_MEMORY) {
+		rc = fs_account_charge(t->m, t->account, (int64_t)iov->iov_len);
+		if (rc)
+			return rc;
+		t->charged += iov->iov_len;
+	}
+	rc = jsonl_stage_add(t->block.stage, iov, 1);
+	memory_settle(t);
+	return rc;
+}
+
 /* ---- what a handle does ---- */
 
 static void textlog_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
@@ -214,7 +245,7 @@ static void textlog_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_b
 		int rc;
 
 		pthread_mutex_lock(&t->lock);
-		rc = jsonl_stage_add(t->block.stage, &iov, 1);
+		rc = memory_add(t, &iov);
 		if (!rc)
 			note_writer(req, t, iov.iov_len);
 		pthread_mutex_unlock(&t->lock);
@@ -245,6 +276,7 @@ static void textlog_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_
 			rc = textlog_commit(t);
 		else if (t->settings->sync != JSONL_SYNC_NONE)
 			rc = jsonl_stage_sync(t->block.stage);
+		memory_settle(t);
 		pthread_mutex_unlock(&t->lock);
 	}
 	fuse_reply_err(req, -rc);
@@ -259,6 +291,7 @@ static void textlog_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
 	(void)fi;
 	pthread_mutex_lock(&t->lock);
 	rc = jsonl_stage_sync(t->block.stage);
+	memory_settle(t);
 	pthread_mutex_unlock(&t->lock);
 	if (!rc && (datasync ? fdatasync(t->fd) : fsync(t->fd)))
 		rc = -errno;
@@ -307,6 +340,7 @@ static int textlog_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 	(void)size;
 	pthread_mutex_lock(&t->lock);
 	rc = textlog_commit(t);
+	memory_settle(t);
 	pthread_mutex_unlock(&t->lock);
 	return rc ? rc : 1;
 }
@@ -314,6 +348,10 @@ static int textlog_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 static void textlog_free(struct textlog *t)
 {
 	jsonl_stage_free(t->block.stage);
+	if (t->account) {
+		(void)!fs_account_charge(t->m, t->account, -(int64_t)t->charged);
+		fs_account_close(t->m, t->account);
+	}
 	pthread_mutex_destroy(&t->lock);
 	if (t->fd >= 0)
 		close(t->fd);
@@ -378,7 +416,10 @@ int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file
 	t->m = fs_mount_of(req);
 	t->fd = fd;
 	t->settings = fs_settings_of(t->m, i);
-	rc = t->settings ? fs_transaction_begin(req, i, t->m->io, &t->block) : -ENOMEM;
+	rc = fs_account_open(t->m, fuse_req_ctx(req)->uid, &t->account);
+	if (!rc)
+		rc = t->settings ? fs_transaction_begin(req, i, t->m->io, &t->block)
+				 : -ENOMEM;
 	/* A file that was created just now has nothing to lose. */
 	if (!rc && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
 		rc = fs_plain_truncate(req, i, fd, fi->flags);

@@ -78,6 +78,21 @@ static const struct jsonl_file_events target_events = {
     .report = target_report,
 };
 
+/* Has the log been removed? Not when its directory is not there, or another device: that
+ * may be mounted later. */
+static bool target_gone(struct fs_mount *m, const char *path, dev_t dev)
+{
+	char dir_path[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	cleanup_close int fd = -1;
+	struct stat st;
+
+	snprintf(dir_path, sizeof(dir_path), "%.*s", slash ? (int)(slash - path) : 0,
+		 path);
+	fd = fs_open_beneath(m, dir_path, O_PATH | O_DIRECTORY);
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == dev;
+}
+
 /* The log with this inode number: by its path, or beside it, where a rotation puts it. */
 static int target_find(struct fs_mount *m, const char *path, ino_t ino, int flags)
 {
@@ -175,6 +190,10 @@ static bool recover_intent(struct fs_mount *m, const char *name, void *ctx)
 			jsonl_file_free(t.file);
 		}
 		recovered_log(path, what, rc);
+		/* Nothing can be brought in order any more; what was staged goes its way.
+		 */
+		if (rc == -ENOENT && target_gone(m, path, (dev_t)dev))
+			rc = 0;
 	}
 	if (rc)
 		m->intents_left = true;

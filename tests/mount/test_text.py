@@ -172,3 +172,19 @@ def test_a_crash_between_the_block_and_the_end_of_its_stage_doubles_nothing(t):
         t.stop()
     assert t.b("daily/x.md").read_bytes() == b"0\nblock\nof textother"
     assert os.listdir(t.b(".jsonlfs/transactions")) == []
+
+
+def test_what_waits_is_bounded(mount, workdir):
+    path = workdir / "rules.json"
+    path.write_text(json.dumps({"rules": [{"match": "*.md", "class": "text"}]}))
+    m = mount(f"config={path}", "maxrecord=64K", "pending_max=1M")
+    fds = [os.open(m.p("x.md"), os.O_WRONLY | os.O_APPEND | os.O_CREAT) for _ in range(2)]
+    os.write(fds[0], b"a" * 700_000)
+    with refused(errno.ENOBUFS):
+        os.write(fds[1], b"b" * 700_000)
+    # What is synced waits on the disk.
+    os.fsync(fds[0])
+    os.write(fds[1], b"b" * 700_000)
+    for fd in fds:
+        os.close(fd)
+    wait_for(lambda: m.b("x.md").stat().st_size == 1_400_000)

@@ -334,6 +334,18 @@ def mark(path, before, block):
     os.setxattr(path, NAME, head + struct.pack("=Q", fnv(head + struct.pack("=Q", os.stat(path).st_ino))))
 
 
+def intent(vault, path):
+    """A file that says which log to look at."""
+    head = struct.pack("=QQQQ", 0x325F4C4E4F534A2E, 0, 0, 0)
+    tail = struct.pack("=IIII", len(path), 0, 0, 0) + path
+    check = struct.pack("=Q", fnv(head + struct.pack("=Q", 0) + tail))
+    st = os.stat(vault / os.fsdecode(path))
+    at = vault / f".jsonlfs/transactions/intent-{st.st_dev:x}-{st.st_ino:x}"
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.write_bytes(head + check + tail)
+    return at.name
+
+
 BLOCK = b'{"n":1} \n{"n":2}\n{"n":3}\n'
 
 
@@ -356,14 +368,7 @@ def test_a_mark_that_a_crash_left(mount, there, left, said):
     def prepare(vault):
         (vault / "x.jsonl").write_bytes(b"0\n" + there)
         mark(vault / "x.jsonl", 2, BLOCK)
-        path = b"x.jsonl"
-        head = struct.pack("=QQQQ", 0x325F4C4E4F534A2E, 0, 0, 0)
-        tail = struct.pack("=IIII", len(path), 0, 0, 0) + path
-        check = fnv(head + struct.pack("=Q", 0) + tail)
-        st = os.stat(vault / "x.jsonl")
-        (vault / ".jsonlfs/transactions").mkdir(parents=True)
-        (vault / f".jsonlfs/transactions/intent-{st.st_dev:x}-{st.st_ino:x}").write_bytes(
-            head + struct.pack("=Q", check) + tail)
+        intent(vault, b"x.jsonl")
 
     m = mount(CLOSE, prepare=prepare)
     m.check_after = False
@@ -383,3 +388,24 @@ def test_a_mark_is_not_seen_through_the_mount(t):
         os.getxattr(t.p("x.jsonl"), NAME)
     with refused(errno.EPERM):
         os.removexattr(t.p("x.jsonl"), NAME)
+
+
+def test_an_intent_goes_when_its_log_is_gone_and_waits_for_its_directory(mount):
+    waits = []
+
+    def prepare(vault):
+        (vault / "d").mkdir()
+        for name in ("gone.jsonl", "d/x.jsonl"):
+            (vault / name).write_bytes(b"0\n")
+            waits.append(intent(vault, name.encode()))
+        (vault / "gone.jsonl").unlink()
+        (vault / "d").rename(vault / "elsewhere")
+
+    m = mount(CLOSE, prepare=prepare)
+    assert m.expect_log("transaction-recovered", "gone.jsonl")
+    assert m.expect_log("transaction-recovered", "d/x.jsonl")
+    assert os.listdir(m.b(".jsonlfs/transactions")) == waits[1:]
+    m.stop()
+    m.b("elsewhere").rename(m.b("d"))
+    m.start()
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
