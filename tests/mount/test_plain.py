@@ -808,6 +808,15 @@ IO_SCRIPT = """
     dd if=/dev/zero of=big bs=4096 count=300 status=none
     dd if=big of=/dev/null bs=4096 status=none
     echo more >> big; tail -c 5 big >/dev/null
+    /usr/bin/python3 - <<'END'
+import mmap
+with open("big", "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+    assert m[:5] == b"\\0" * 5
+    m[4096:4100] = b"here"
+    m.flush()
+with open("big", "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:
+    assert m[4096:4100] == b"here"
+END
 """
 
 
