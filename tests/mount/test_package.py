@@ -1,6 +1,7 @@
 """The Debian packages: they are built from this tree, lintian has nothing against them, and
 what is installed from them works in its places."""
 
+import re
 import shutil
 
 import pytest
@@ -55,6 +56,10 @@ def packages(base):
     )
     said = p.stdout.decode()
     assert p.returncode == 0, said + p.stderr.decode()
+    log = (out / "build.log").read_text()
+    # With all hardening flags of dpkg, and the compiler has nothing against it.
+    assert "-D_FORTIFY_SOURCE" in log and "-Wl,-z,now" in log
+    assert re.findall(r"^\S+:\d+:\d+: warning: .*", log, re.M) == []
     return [line for line in said.splitlines() if line.endswith(".deb")]
 
 
