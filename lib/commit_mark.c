@@ -63,6 +63,12 @@ int jsonl_commit_mark_read(struct jsonl_file *f, struct mark *m)
 	       m->check == mark_check(m, st.st_ino);
 }
 
+static bool is_first(const struct mark *m, const char *line, size_t len)
+{
+	return value_length(line, len) == m->first_len &&
+	       jsonl_hash(JSONL_HASH_START, line, m->first_len) == m->first_sum;
+}
+
 int jsonl_commit_mark_tells(struct jsonl_file *f, const struct mark *m, uint64_t len,
 			    enum jsonl_recovered *what)
 {
@@ -78,16 +84,10 @@ int jsonl_commit_mark_tells(struct jsonl_file *f, const struct mark *m, uint64_t
 		return (int)got;
 	while (line < (size_t)got && there[line] && there[line] != '\n')
 		line++;
-	if (line < (size_t)got && !there[line]) {
-		/* Nobody writes that: the power went. */
+	/* Nobody writes a NUL: the power went. */
+	if ((line < (size_t)got && !there[line]) || is_first(m, there, line))
 		*what = JSONL_RECOVERED_CUT;
-	} else if (line < m->first_len) {
-		/* A line that is another, or no value yet. */
-		if (line == (size_t)got)
-			*what = JSONL_RECOVERED_TORN;
-	} else if (value_length(there, line) == m->first_len &&
-		   jsonl_hash(JSONL_HASH_START, there, m->first_len) == m->first_sum) {
-		*what = JSONL_RECOVERED_CUT;
-	}
+	else if (line == (size_t)got && line < m->first_len)
+		*what = JSONL_RECOVERED_TORN;
 	return 0;
 }
