@@ -936,3 +936,35 @@ def test_a_slow_end_cuts_nobody_elses_connection(base, mount):
     for other in others:
         append(other.p("a.jsonl"), GOOD)
     assert records(m.b("a.jsonl")) == [{"n": 1}]
+
+
+@pytest.mark.limit(280)
+def test_the_quickstart_of_an_ordinary_user(workdir, fuse_for_all):
+    """The first commands of the README, by one who has the source and no rights; twice, for it
+    may be run again and again."""
+    home, vault = workdir / "home", workdir / "home/vault"
+    tree = home / "jsonlfs"
+    tree.mkdir(parents=True)
+    for name in ("README.md", "docs", "fs", "lib", "meson.build", "meson_options.txt",
+                 "mount-scripts", "tests"):
+        run("cp", "-r", "--no-preserve=ownership", REPO / name, tree / name, check=0)
+    run("chown", "-R", f"{NOBODY}:{NOBODY}", home, check=0)
+    env = {"HOME": str(home), "PATH": f"{home}/.local/bin:/usr/local/bin:/usr/bin:/bin"}
+
+    def sh(script, check=0):
+        return run("/bin/bash", "-c", script, cwd=tree, uid=NOBODY, env=env, check=check,
+                   timeout=250)
+
+    said = sh("mount-scripts/quickstart ~/vault").stdout.decode()
+    try:
+        assert f"mounted: {vault} fuse.jsonlfs" in said
+        sh("""echo '{"event":"start"}' >> ~/vault/audit.jsonl""")
+        p = sh("echo oops >> ~/vault/audit.jsonl", check=1)
+        assert b"write error: Bad message" in p.stderr
+        sh("echo '# note' >> ~/vault/MEMORY.md")
+        assert "writes refused           1" in sh("jsonlfsctl status ~/vault").stdout.decode()
+        assert "mounted" in sh("mount-scripts/quickstart ~/vault").stdout.decode()
+    finally:
+        sh("fusermount3 -u ~/vault", check=None)
+    wait_for(lambda: str(vault) not in mount_table(), "the unmount")
+    assert (vault / "audit.jsonl").read_bytes() == b'{"event":"start"}\n'
