@@ -263,6 +263,9 @@ def transactions_cut(d, cycle, rng, pad=40000, **how):
         d.unmount()
         d.mount()
         v.start("commit=close")
+        # Less than a record may be left of a block, as any torn tail until the next append.
+        with open(v.mnt / "log.jsonl", "a") as f:
+            f.writelines(json.dumps({"id": f"{cycle}end", "k": k}) + "\n" for k in range(5))
         v.stop()
         rows = [json.loads(x) for x in (v.src / "log.jsonl").read_text().splitlines()]
         blocks = [rows[at : at + 5] for at in range(0, len(rows), 5)]
