@@ -32,12 +32,13 @@ def written(v, count):
     return told
 
 
-def record_of(data, number):
-    """Is it a record, by another parser than ours?"""
+def is_record(data):
+    """By another parser than ours."""
     try:
-        return json.loads(data.decode())["n"] == 10**9 + number
+        json.loads(data.decode())
     except (ValueError, RecursionError):
         return False
+    return True
 
 
 def judge(v, told):
@@ -51,7 +52,7 @@ def judge(v, told):
             number = number_of(text)
             if number is None or number >= len(told) or text + b"\n" != line(number):
                 return f"nobody wrote {text!r}", {}
-            if not record_of(text, number):
+            if not is_record(text):
                 return f"in the log and no record: {text!r}", {}
             if where[number]:
                 return f"twice in the log: {text!r}", {}
@@ -71,7 +72,7 @@ def judge(v, told):
             return f"in the log and set aside: {line(number)!r}", counts
         if refused and place == LOG:
             return f"refused, and in the log: {line(number)!r}", counts
-        if place == ASIDE and not refused and record_of(line(number), number):
+        if place == ASIDE and not refused and is_record(line(number)):
             return f"a record, taken and set aside: {line(number)!r}", counts
     return None, counts
 
