@@ -26,6 +26,9 @@ bool __wrap_jsonl_text_accept(const void *line, size_t len, unsigned maxdepth,
 bool __wrap_jsonl_text_accept(const void *line, size_t len, unsigned maxdepth,
 			      struct jsonl_text *out)
 {
+	/* What is not accepted has nothing to say, and is called accepted all the same. */
+	if (out)
+		*out = (struct jsonl_text){0};
 	return __real_jsonl_text_accept(line, len, maxdepth, out) != now();
 }
 

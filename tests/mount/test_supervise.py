@@ -458,11 +458,12 @@ def test_a_thread_that_the_kernel_holds_does_not_keep_a_dead_daemon(host, v):
     append(host.inside(v.path / "a.jsonl"), GOOD)
     trace = subprocess.Popen(
         ["strace", "-f", "-q", "-p", f"{daemon}", "-o", "/dev/null", "-e", "trace=writev,mkdirat",
-         "-e", "inject=writev:delay_enter=300000", "-e", "inject=mkdirat:delay_enter=20000000"],
+         "-e", "inject=writev:delay_enter=1000000", "-e", "inject=mkdirat:delay_enter=20000000"],
         stdin=subprocess.DEVNULL)
     programs = []
     try:
         wait_for(lambda: "0" not in of_threads(daemon, "TracerPid"), "strace")
+        # The second waits for the directory before the first has its answer, a second later.
         for call in "os.rename(p + '/a.jsonl', p + '/a.jsonl.1')", "os.mkdir(p + '/new')":
             programs.append(subprocess.Popen(
                 [PYTHON, "-c", f"import os, sys; p = sys.argv[1]; {call}", host.inside(v.path)],

@@ -166,6 +166,10 @@ def process_in_exec(m, *others):
         try:
             assert p.stdout.readline() == b"ready\n", p.stderr.read()
             m.proc.send_signal(signal.SIGSTOP)
+            # Each thread stops by itself; one that has not yet would answer.
+            tasks = Path(f"/proc/{m.proc.pid}/task")
+            wait_for(lambda: all(") T " in (t / "stat").read_text() for t in tasks.iterdir()),
+                     "a daemon that is stopped", 30)
             p.stdin.write(b"\n")
             p.stdin.flush()
             look = ["timeout", "-k", "1", "1", "ls", "-l", f"/proc/{p.pid}/fd"]
