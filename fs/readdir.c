@@ -152,11 +152,10 @@ static void names_filled(struct fs_mount *m, struct fs_inode *dir)
 	pthread_mutex_unlock(&dir->lock);
 }
 
-static void entry_filled(struct fs_inode *dir, struct fs_inode *i)
+static void entries_filled(struct fs_inode *dir, uint32_t entries)
 {
-	i->priv->listed = listing_number(dir);
 	pthread_mutex_lock(&dir->lock);
-	dir->priv->listing->entries++;
+	dir->priv->listing->entries += entries;
 	pthread_mutex_unlock(&dir->lock);
 }
 
@@ -284,10 +283,10 @@ static void dir_advance(struct fs_dir *d)
 	d->position = raw->d_off;
 }
 
-/* Appends one entry, and for readdirplus looks it up. Its size, 0 when there is no
- * room. */
+/* Appends one entry, and for readdirplus looks it up, for the counter of this number. Its
+ * size, 0 when there is no room. */
 static size_t add_entry(fuse_req_t req, struct fs_inode *dir, const struct entry *e,
-			char *buf, size_t room, bool plus)
+			char *buf, size_t room, bool plus, uint16_t number)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct fuse_entry_param param = {0};
@@ -309,7 +308,7 @@ static size_t add_entry(fuse_req_t req, struct fs_inode *dir, const struct entry
 	if (strcmp(e->name, ".") != 0 && strcmp(e->name, "..") != 0 &&
 	    fs_inode_lookup(m, dir, e->name, &i, &st) == 0) {
 		fs_entry_fill(m, i, &st, &param);
-		entry_filled(dir, i);
+		i->priv->listed = number;
 		fs_inode_to_kernel(m, i);
 	}
 	fuse_add_direntry_plus(req, buf, room, e->name, &param, e->next);
@@ -323,6 +322,8 @@ static ssize_t fill(fuse_req_t req, struct fs_inode *dir, struct fs_dir *d, off_
 	struct fs_mount *m = fs_mount_of(req);
 	const bool root = dir == &m->root;
 	const bool top = dir->state && fs_state_virtual(m, dir, virtual_names[0]);
+	const uint16_t number = listing_number(dir);
+	uint32_t entries = 0;
 	size_t used = 0;
 	struct entry e;
 	int r;
@@ -337,12 +338,15 @@ static ssize_t fill(fuse_req_t req, struct fs_inode *dir, struct fs_dir *d, off_
 			dir_advance(d);
 			continue;
 		}
-		n = add_entry(req, dir, &e, buf + used, size - used, plus);
+		n = add_entry(req, dir, &e, buf + used, size - used, plus, number);
 		if (!n)
 			break;
 		used += n;
+		entries++;
 		dir_advance(d);
 	}
+	if (plus)
+		entries_filled(dir, entries);
 	return r < 0 && !used ? r : (ssize_t)used;
 }
 
