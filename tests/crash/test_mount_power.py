@@ -167,25 +167,30 @@ def test_a_broken_sync_is_seen_in_a_copy():
 REWRITER = (
     "import json, os, sys, time\n"
     "log, state = sys.argv[1] + '/log.jsonl', sys.argv[1] + '/registry.json'\n"
+    "longer = sys.argv[1] + '/longer.jsonl'\n"
     "for n in range(int(sys.argv[2]), 10 ** 9):\n"
     "    rows = open(log).readlines()\n"
     "    with open(log, 'w') as f: f.writelines(rows[:1] + ['{\"n\":%d}\\n' % n])\n"
     "    with open(state, 'w') as f: json.dump({'n': n, 'pad': 'x' * 5000}, f)\n"
+    "    rows = open(longer).read().splitlines() + ['{\"n\":%d}' % n]\n"
+    "    with open(longer, 'w') as f: f.write('\\n'.join(rows) + '\\n')\n"
     "    print(n, time.monotonic(), flush=True)\n"
 )
 
 
 def rewrite_cut(d, first, rng):
-    """One power cut while a log and a state file are written anew. The first number for
-    the next one."""
+    """One power cut while a log and a state file are written anew, and a log by all that it
+    holds and one record more. The first number for the next one."""
     d.mount()
     v = Vault(d.at / "src")
     if not (d.at / "src" / "registry.json").exists():
         (d.at / "src" / "log.jsonl").write_text('{"keep":1}\n{"n":0}\n')
+        (d.at / "src" / "longer.jsonl").write_text('{"n":0}\n')
         (d.at / "src" / "registry.json").write_text('{"n": 0}')
     config = d.top / "config.json"
     config.write_text(json.dumps({"rewrite": "archive", "rules": [
-        {"match": "registry.json", "class": "replace"}]}))
+        {"match": "registry.json", "class": "replace"},
+        {"match": "longer.jsonl", "rewrite": "extend"}]}))
     d.sync()
     try:
         v.start(f"config={config}", "archive_max=32M")
@@ -209,7 +214,12 @@ def rewrite_cut(d, first, rng):
         last = max(durable, default=first)
         assert rows[0] == {"keep": 1} and len(rows) == 2, rows
         assert rows[1]["n"] >= last and number >= last, (rows, number, last)
-        return max(rows[1]["n"], number) + 1
+        # Less than a record may be left of the last one, as of any append.
+        whole = (v.src / "longer.jsonl").read_text().split("\n")[:-1]
+        longer = [json.loads(x)["n"] for x in whole]
+        assert longer == sorted(set(longer)) and longer[0] == 0, longer
+        assert set(durable) <= set(longer), (durable, longer)
+        return max(rows[1]["n"], number, longer[-1]) + 1
     finally:
         v.remove()
         d.unmount()
