@@ -236,6 +236,13 @@ class Strace:
         self.proc.stderr.close()
 
 
+def each_call(counts):
+    """(call, which of its times) for each that a census has counted."""
+    for call, count in sorted(counts.items()):
+        for when in range(1, count + 1):
+            yield call, when
+
+
 def traced(pid):
     """All threads of the process."""
     try:

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from mount_rig import LONG, Ledger, Strace, client, recover, unmount, vault
+from mount_rig import LONG, Ledger, Strace, client, each_call, recover, unmount, vault
 
 # Calls that touch files; what the kernel's queue of requests needs is not among them.
 CALLS = (
@@ -131,12 +131,11 @@ def test_killed_at_every_call(path, tmp_path):
     content, steps = PATHS[path]
     counts = census(content, steps, tmp_path)
     violations, deaths = [], 0
-    for call, count in sorted(counts.items()):
-        for when in range(1, count + 1):
-            wrong, died = injected(content, steps, f"{call}:signal=KILL:when={when}", call)
-            deaths += died
-            if wrong:
-                violations.append(f"{call} {when}: {wrong}")
+    for call, when in each_call(counts):
+        wrong, died = injected(content, steps, f"{call}:signal=KILL:when={when}", call)
+        deaths += died
+        if wrong:
+            violations.append(f"{call} {when}: {wrong}")
     runs = sum(counts.values())
     print(f"\n{path}: {dict(counts)}; killed at {deaths} of {runs} calls, "
           f"{len(violations)} violations")
@@ -152,17 +151,16 @@ def test_failed_at_every_call(path, tmp_path):
     # On the file itself: a failed answer to the kernel would leave the caller waiting.
     counts = census(content, steps, tmp_path, FAILED, governed=True)
     violations, runs = [], 0
-    for call, count in sorted(counts.items()):
-        for when in range(1, count + 1):
-            for error in ERRORS:
-                if not LONG and error == "EINTR" and call not in ("writev", "flock"):
-                    continue
-                # A call that is answered by strace is not made at all.
-                wrong, _ = injected(content, steps, f"{call}:error={error}:when={when}",
-                                    call, governed=True)
-                runs += 1
-                if wrong:
-                    violations.append(f"{call} {when} {error}: {wrong}")
+    for call, when in each_call(counts):
+        for error in ERRORS:
+            if not LONG and error == "EINTR" and call not in ("writev", "flock"):
+                continue
+            # A call that is answered by strace is not made at all.
+            wrong, _ = injected(content, steps, f"{call}:error={error}:when={when}",
+                                call, governed=True)
+            runs += 1
+            if wrong:
+                violations.append(f"{call} {when} {error}: {wrong}")
     print(f"\n{path}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
     assert runs and not violations, "\n".join(violations)
 
@@ -256,12 +254,11 @@ def test_killed_at_every_call_of_the_way_out(tmp_path):
     assert wrong is None and not killed and "fdatasync" in calls
     violations, deaths = [], 0
     counts = Counter(calls)
-    for call, count in sorted(counts.items()):
-        for when in range(1, count + 1):
-            _, wrong, killed = ended(tmp_path, f"{call}:signal=KILL:when={when}")
-            deaths += killed
-            if wrong:
-                violations.append(f"{call} {when}: {wrong}")
+    for call, when in each_call(counts):
+        _, wrong, killed = ended(tmp_path, f"{call}:signal=KILL:when={when}")
+        deaths += killed
+        if wrong:
+            violations.append(f"{call} {when}: {wrong}")
     print(f"\nway out: {dict(counts)}; killed at {deaths} of {len(calls)} calls, "
           f"{len(violations)} violations")
     assert not violations, "\n".join(violations)

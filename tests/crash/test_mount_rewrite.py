@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from mount_rig import LONG, PYTHON, Strace, vault, wait_for
+from mount_rig import LONG, PYTHON, Strace, each_call, vault, wait_for
 
 CLIENT = Path(__file__).resolve().parent / "rewrite_client.py"
 # What changes files, also the answers to the kernel; and what is opened.
@@ -204,12 +204,11 @@ def failing(case, calls, tmp_path):
 @pytest.mark.parametrize("case", CASES if LONG else ["archive"])
 def test_killed_at_every_call(case, tmp_path):
     counts, violations, deaths = census(case, CALLS, tmp_path), [], Counter()
-    for call, count in sorted(counts.items()):
-        for when in range(1, count + 1):
-            wrong, died = injected(case, call, f"signal=KILL:when={when}")
-            deaths[call] += died
-            if wrong:
-                violations.append(f"{call} {when}: {wrong}")
+    for call, when in each_call(counts):
+        wrong, died = injected(case, call, f"signal=KILL:when={when}")
+        deaths[call] += died
+        if wrong:
+            violations.append(f"{call} {when}: {wrong}")
     runs = sum(counts.values())
     print(f"\n{case}: {dict(counts)}; killed at {deaths.total()} of {runs} calls, "
           f"{len(violations)} violations")
@@ -222,13 +221,12 @@ def test_killed_at_every_call(case, tmp_path):
 @pytest.mark.parametrize("case", CASES if LONG else ["state"])
 def test_failed_at_every_call(case, tmp_path):
     counts, violations, runs = failing(case, FAILED, tmp_path), [], 0
-    for call, count in sorted(counts.items()):
-        for when in range(1, count + 1):
-            for error in ERRORS:
-                wrong, _ = injected(case, call, f"error={error}:when={when}")
-                runs += 1
-                if wrong:
-                    violations.append(f"{call} {when} {error}: {wrong}")
+    for call, when in each_call(counts):
+        for error in ERRORS:
+            wrong, _ = injected(case, call, f"error={error}:when={when}")
+            runs += 1
+            if wrong:
+                violations.append(f"{call} {when} {error}: {wrong}")
     print(f"\n{case}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
     assert runs and not violations, "\n".join(violations)
 

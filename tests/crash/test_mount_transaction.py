@@ -19,7 +19,8 @@ from collections import Counter
 import pytest
 
 from disk import disk
-from mount_rig import BUILD, LONG, Ledger, Strace, Vault, client, is_mounted, wait_for
+from mount_rig import (
+    BUILD, LONG, Ledger, Strace, Vault, client, each_call, is_mounted, wait_for)
 
 CALLS = (
     "writev,pwritev2,ftruncate,fdatasync,fsync,flock,unlinkat,fsetxattr,fremovexattr"
@@ -188,15 +189,14 @@ def test_recovery_killed_and_failed_at_every_call(kind, tmp_path):
         text = (tmp_path / "trace").read_text(errors="replace")
         run.v.remove()
         counts = Counter(re.findall(r"^(?:\d+ +)?(\w+)\(", text, re.M))
-        for call, count in sorted(counts.items()):
-            for when in range(1, count + 1):
-                for how in ["signal=KILL"] + (["error=EIO"] if LONG else []):
-                    run = interrupted(make)
-                    recovering(run, f"{call}:{how}:when={when}")
-                    wrong, runs = run.go_on(), runs + 1
-                    run.v.remove()
-                    if wrong:
-                        violations.append(f"{call} {when} {how}: {wrong}")
+        for call, when in each_call(counts):
+            for how in ["signal=KILL"] + (["error=EIO"] if LONG else []):
+                run = interrupted(make)
+                recovering(run, f"{call}:{how}:when={when}")
+                wrong, runs = run.go_on(), runs + 1
+                run.v.remove()
+                if wrong:
+                    violations.append(f"{call} {when} {how}: {wrong}")
     print(f"\n{kind}: {dict(counts)}; {runs} recoveries hindered, {len(violations)} violations")
     assert runs > 5 and not violations, "\n".join(violations)
 
@@ -211,12 +211,11 @@ def test_killed_at_every_call(kind, case, tmp_path):
     with places(kind) as make:
         counts = census(make, case, CALLS, tmp_path)
         assert (kind == "mark" and case == "block") == bool(counts["fsetxattr"]), counts
-        for call, count in sorted(counts.items()):
-            for when in range(1, count + 1):
-                wrong, died = injected(make, case, call, f"signal=KILL:when={when}")
-                deaths += died
-                if wrong:
-                    violations.append(f"{call} {when}: {wrong}")
+        for call, when in each_call(counts):
+            wrong, died = injected(make, case, call, f"signal=KILL:when={when}")
+            deaths += died
+            if wrong:
+                violations.append(f"{call} {when}: {wrong}")
     runs = sum(counts.values())
     print(f"\n{kind}, {case}: {dict(counts)}; killed at {deaths} of {runs} calls, "
           f"{len(violations)} violations")
@@ -229,13 +228,12 @@ def test_failed_at_every_call(kind, case, tmp_path):
     violations, runs = [], 0
     with places(kind) as make:
         counts = census(make, case, FAILED, tmp_path)
-        for call, count in sorted(counts.items()):
-            for when in range(1, count + 1):
-                for error in ERRORS if LONG else ERRORS[:1]:
-                    wrong, _ = injected(make, case, call, f"error={error}:when={when}")
-                    runs += 1
-                    if wrong:
-                        violations.append(f"{call} {when} {error}: {wrong}")
+        for call, when in each_call(counts):
+            for error in ERRORS if LONG else ERRORS[:1]:
+                wrong, _ = injected(make, case, call, f"error={error}:when={when}")
+                runs += 1
+                if wrong:
+                    violations.append(f"{call} {when} {error}: {wrong}")
     print(f"\n{kind}, {case}: {dict(counts)}; {runs} failed calls, {len(violations)} violations")
     assert runs and not violations, "\n".join(violations)
 
