@@ -310,8 +310,10 @@ void fs_plain_clear_flags(int fd, int flags);
  * directory when this request has just made the file (it is synced with it), else NULL. */
 int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi,
 		     struct fs_inode *created_in) jsonl_must_check;
-/* Corrects st_size to what readers see. Called for each stat of a governed regular file. */
-void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st);
+/* Corrects st_size to what readers see. Called for each stat of a governed regular file.
+ * True when programs have it open to append to it, or had a moment ago: then the kernel
+ * must not keep the answer. */
+bool fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st);
 /* truncate or ftruncate to `size`. 0 or -errno. `quiet`: a refusal is not logged. */
 int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size,
 			 bool quiet) jsonl_must_check;

@@ -54,11 +54,14 @@ bool fs_stamp_is_old(const struct stat *st)
 	return nanoseconds(now) - (m > c ? m : c) > tick;
 }
 
-/* Files of the state directory are written by ourselves. Where a governed file grows
- * without a WRITE, fs_attributes_changed says so. */
-static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i)
+/* Files of the state directory are written by ourselves. A log that is being `written` must
+ * not have its length kept, either: of two answers that cross on their way the kernel keeps
+ * the one that it has first, though the other, which a program has seen, may be longer, until
+ * the append that came between them is answered. Where a governed file grows without a WRITE,
+ * fs_attributes_changed says so. */
+static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i, bool written)
 {
-	return i->state ? 0 : m->config.attr_timeout;
+	return i->state || written ? 0 : m->config.attr_timeout;
 }
 
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i)
@@ -79,20 +82,24 @@ void fs_attributes_changed_as(struct fs_mount *m, struct fs_inode *i,
 void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st,
 		   struct fuse_entry_param *e)
 {
+	bool written = false;
+
 	memset(e, 0, sizeof(*e));
 	e->ino = fs_inode_number(m, i);
 	e->attr = *st;
 	if (i->class == JSONL_CLASS_GOVERNED)
-		fs_governed_fix_stat(m, i, &e->attr);
+		written = fs_governed_fix_stat(m, i, &e->attr);
 	fs_stat_public(i, &e->attr);
-	e->attr_timeout = attr_timeout(m, i);
+	e->attr_timeout = attr_timeout(m, i, written);
 	e->entry_timeout = m->config.entry_timeout;
 }
 
-int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+/* `written`: as fs_governed_fix_stat says. */
+static int inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st, bool *written)
 {
 	int fd, r = 0;
 
+	*written = false;
 	if (i->virtual) {
 		fs_state_stat(m, i, st);
 		return 0;
@@ -104,8 +111,15 @@ int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 		r = -errno;
 	fs_inode_fd_put(m, i, fd);
 	if (!r && i->class == JSONL_CLASS_GOVERNED)
-		fs_governed_fix_stat(m, i, st);
+		*written = fs_governed_fix_stat(m, i, st);
 	return r;
+}
+
+int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+{
+	bool written;
+
+	return inode_stat(m, i, st, &written);
 }
 
 /* What was renamed onto a log became an append to it, and its file is gone; until the
@@ -124,9 +138,9 @@ static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		       const struct fuse_file_info *fi)
 {
 	struct fs_handle *h = fi ? fs_handle_of(fi) : NULL;
+	bool own, written;
 	struct stat st;
-	int r = fs_inode_stat(m, i, &st);
-	bool own;
+	int r = inode_stat(m, i, &st, &written);
 
 	if (!r && is_merged(i, &st))
 		r = -ESTALE; /* then it looks the name up again */
@@ -137,7 +151,7 @@ static void reply_attr(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	fs_stat_public(i, &st);
 	/* A length that only this handle sees must not be kept for the others. */
 	own = h && h->ops->size && h->ops->size(h, &st.st_size);
-	fuse_reply_attr(req, &st, own ? 0 : attr_timeout(m, i));
+	fuse_reply_attr(req, &st, own ? 0 : attr_timeout(m, i, written));
 }
 
 void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

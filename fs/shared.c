@@ -381,12 +381,14 @@ static void visible_note(struct fs_inode *i, const struct stat *st, off_t visibl
 						  st->st_mtim, st->st_ctim};
 }
 
-void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+bool fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 {
 	off_t visible = st->st_size;
+	bool written = false;
 
 	pthread_mutex_lock(&i->lock);
 	if (i->shared) {
+		written = jsonl_file_can_append(fs_shared_file(i->shared));
 		if (jsonl_file_visible(fs_shared_file(i->shared), &visible))
 			visible = st->st_size;
 	} else if (visible_is_good(i->visible, st)) {
@@ -396,4 +398,5 @@ void fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *s
 	}
 	pthread_mutex_unlock(&i->lock);
 	st->st_size = visible;
+	return written;
 }

@@ -211,6 +211,78 @@ def everything(path):
             raise AssertionError(f"{name}: {e}") from e
 
 
+# A kernel that asks for names which are none: "ask:" and hexadecimal digits become the name.
+NAMES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <linux/fuse.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+ssize_t read(int fd, void *buf, size_t size)
+{
+	ssize_t (*real)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+	ssize_t n = real(fd, buf, size);
+	struct fuse_in_header *h = buf;
+	char *name = (char *)(h + 1), *to = name;
+	unsigned byte;
+
+	if (n <= (ssize_t)sizeof(*h) || h->len != n || h->opcode != FUSE_LOOKUP ||
+	    strncmp(name, "ask:", 4) != 0)
+		return n;
+	for (const char *from = name + 4; sscanf(from, "%2x", &byte) == 1; from += 2)
+		*to++ = byte;
+	*to++ = 0;
+	return h->len = to - (char *)buf;
+}
+"""
+
+
+def test_what_is_no_name_is_not_looked_up(base, mount):
+    """Nobody else than a kernel with a fault asks for such; root's daemon goes nowhere by it."""
+    (base / "names.c").write_text(NAMES)
+    util.run("cc", "-shared", "-fPIC", "-o", base / "names.so", base / "names.c", check=0)
+    m = mount(env={"LD_PRELOAD": str(base / "names.so")})
+    m.p("d").mkdir()
+    m.p("d/f").touch()
+    (m.source.parent / "outside").touch()
+
+    def ask(name, where="d"):
+        return outcome(lambda: os.lstat(m.p(where) / f"ask:{name.encode().hex()}"))
+
+    assert (ask("f"), ask("g"), ask("d", where=".")) == (0, errno.ENOENT, 0)
+    for name in ("", ".", "..", "/", "/etc", "../d", "d/f", "../../outside", "f/"):
+        for where in (".", "d"):
+            assert ask(name, where) == errno.EINVAL, (name, where)
+
+
+def test_a_mount_inside_its_source_does_not_ask_itself(mount, workdir):
+    """A daemon of one thread would wait for its own answer for ever."""
+    (workdir / "f").write_bytes(b"abc")
+    m = mount("max_threads=1", *FRESH, source=workdir)
+    assert m.mnt == workdir / "mnt0"  # the daemon finds it by the name mnt0
+
+    def ask():
+        me = m.p("mnt0")
+        names = sorted(os.listdir(m.mnt))
+        ways = {
+            "stat": lambda: os.stat(me), "open": lambda: os.open(me, os.O_RDONLY),
+            "list": lambda: os.listdir(me), "file": lambda: os.stat(me / "f"),
+            "create": lambda: os.mkdir(me / "new"), "chmod": lambda: os.chmod(me, 0o700),
+            "rename": lambda: os.rename(m.p("f"), me / "f"), "rmdir": lambda: os.rmdir(me),
+            "away": lambda: os.rename(me, m.p("away")), "xattr": lambda: os.listxattr(me),
+            "statfs": lambda: os.statvfs(me), "walk": lambda: util.run(
+                "find", m.mnt, "-printf", "", timeout=20),
+        }
+        return names, {name: outcome(way) for name, way in ways.items()}
+
+    names, answers = as_user(None, ask, timeout=30)
+    assert {"f", "mnt0"} <= set(names)
+    assert answers.pop("walk") == 0
+    assert set(answers.values()) <= {errno.ELOOP, errno.EBUSY}, answers
+    assert m.p("f").read_bytes() == b"abc"
+
+
 @pytest.mark.parametrize("kind", ["fifo", "device"])
 @pytest.mark.parametrize("options", [FRESH, LONG], ids=["fresh", "stale"])
 @pytest.mark.parametrize("name", ["plain", "log.jsonl", "notes.md"])
