@@ -40,14 +40,16 @@ static struct textlog *textlog_of(struct fs_handle *h)
 
 /* ---- the block ---- */
 
-/* By one write: nobody else's bytes get between those of one, whoever takes no lock. */
-static int block_append(int fd, const struct iovec *block, bool durable)
+/* By one write: nobody else's bytes get between those of one, whoever takes no lock. `stays`:
+ * the block could not be made durable, and not be taken out of the file again either. */
+static int block_append(int fd, const struct iovec *block, bool durable, bool *stays)
 {
 	struct iovec iov = *block;
 	struct stat before, after;
 	ssize_t n;
 	int rc;
 
+	*stays = false;
 	if (fstat(fd, &before))
 		return -errno;
 	do
@@ -55,27 +57,33 @@ static int block_append(int fd, const struct iovec *block, bool durable)
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	if ((size_t)n == iov.iov_len)
-		return !durable || fdatasync(fd) == 0 ? 0 : -errno;
-	/* Short: all or nothing, unless somebody has come behind it. */
-	rc = fstat(fd, &after) ? -errno : 0;
-	if (!rc && after.st_size != before.st_size + n)
-		rc = -EIO;
-	else if (!rc)
-		rc = ftruncate(fd, before.st_size) ? -errno : -ENOSPC;
+	if ((size_t)n < iov.iov_len)
+		rc = -ENOSPC;
+	else if (!durable || fdatasync(fd) == 0)
+		return 0;
+	else
+		rc = -errno;
+	/* All or nothing, unless somebody has come behind it. */
+	if (fstat(fd, &after) || after.st_size != before.st_size + n ||
+	    ftruncate(fd, before.st_size)) {
+		*stays = (size_t)n == iov.iov_len;
+		rc = *stays ? rc : -EIO;
+	}
 	return rc;
 }
 
-static int stage_append(int fd, ino_t ino, struct jsonl_stage *stage, bool durable)
+static int stage_append(int fd, ino_t ino, struct jsonl_stage *stage, bool durable,
+			bool *stays)
 {
 	pthread_mutex_t *lock = &block_locks[ino % TEXTLOG_LOCKS];
 	struct fs_stage_map map;
 	struct iovec iov;
 	int rc = fs_transaction_map(stage, &map, &iov);
 
+	*stays = false;
 	if (!rc) {
 		pthread_mutex_lock(lock);
-		rc = block_append(fd, &iov, durable);
+		rc = block_append(fd, &iov, durable, stays);
 		pthread_mutex_unlock(lock);
 	}
 	fs_transaction_unmap(&map);
@@ -87,6 +95,7 @@ static int textlog_commit(struct textlog *t)
 {
 	struct fs_caller saved;
 	struct stat st;
+	bool stays;
 	int rc;
 
 	if (!jsonl_stage_length(t->block.stage))
@@ -100,8 +109,13 @@ static int textlog_commit(struct textlog *t)
 	if (rc)
 		return rc;
 	rc = stage_append(t->fd, t->block.ino, t->block.stage,
-			  t->settings->sync != JSONL_SYNC_NONE);
+			  t->settings->sync != JSONL_SYNC_NONE, &stays);
 	fs_caller_restore(&saved);
+	if (rc && stays) {
+		/* Not once more: it would be there twice. */
+		fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc);
+		(void)!jsonl_stage_discard(t->block.stage);
+	}
 	if (rc)
 		return rc;
 	t->m->stats.transactions++;
@@ -144,6 +158,7 @@ int fs_textlog_recover(struct fs_mount *m, const char *path, struct jsonl_stage 
 	cleanup_close int fd = fs_open_beneath(m, path, O_RDWR | O_NONBLOCK);
 	struct fs_stage_map map;
 	struct iovec iov;
+	bool stays;
 	int rc = fd < 0 ? fd : fs_transaction_map(stage, &map, &iov);
 
 	if (fd < 0)
@@ -151,9 +166,11 @@ int fs_textlog_recover(struct fs_mount *m, const char *path, struct jsonl_stage 
 	if (!rc)
 		rc = ends_with(m->io, fd, &iov);
 	if (!rc)
-		rc = block_append(fd, &iov, true);
+		rc = block_append(fd, &iov, true, &stays);
+	else if (rc > 0)
+		rc = fdatasync(fd) ? -errno : 0; /* nobody may have waited for that */
 	fs_transaction_unmap(&map);
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
 /* ---- memory; under t->lock ---- */

@@ -190,7 +190,8 @@ def test_recovery_killed_and_failed_at_every_call(kind, tmp_path):
         run.v.remove()
         counts = Counter(re.findall(r"^(?:\d+ +)?(\w+)\(", text, re.M))
         for call, when in each_call(counts):
-            for how in ["signal=KILL"] + (["error=EIO"] if LONG else []):
+            # Who fails a writev may have failed an answer: nobody would wait for the next.
+            for how in ["signal=KILL"] + (["error=EIO"] if LONG and call != "writev" else []):
                 run = interrupted(make)
                 recovering(run, f"{call}:{how}:when={when}")
                 wrong, runs = run.go_on(), runs + 1
@@ -223,7 +224,7 @@ def test_killed_at_every_call(kind, case, tmp_path):
     assert deaths >= runs - counts["close"] - counts["unlinkat"], (deaths, counts)
 
 
-@pytest.mark.parametrize("kind, case", ALL if LONG else [("mark", "block")])
+@pytest.mark.parametrize("kind, case", ALL if LONG else SLICE)
 def test_failed_at_every_call(kind, case, tmp_path):
     violations, runs = [], 0
     with places(kind) as make:
