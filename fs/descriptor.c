@@ -162,7 +162,38 @@ static char *node_path(struct fs_mount *m, const struct fs_inode *i)
 	return path;
 }
 
-static int open_beneath(int dir, const char *path, int flags)
+/* A name at a time, where a filter of system calls knows no openat2 (systemd's
+ * RestrictSUIDSGID=). */
+static int walk_beneath(int dir, const char *path, int flags)
+{
+	cleanup_close int held = -1;
+	char name[NAME_MAX + 1];
+
+	for (;;) {
+		size_t length = strcspn(path, "/");
+		bool last = !path[length];
+		int fd;
+
+		if (length > NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(name, path, length);
+		name[length] = '\0';
+		if (!length || strcmp(name, "..") == 0)
+			return -EXDEV; /* as openat2 says */
+		fd = openat(held >= 0 ? held : dir, name,
+			    (last ? flags : O_PATH | O_DIRECTORY) | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			return -errno;
+		if (last)
+			return fd;
+		if (held >= 0)
+			close(held);
+		held = fd;
+		path += length + 1;
+	}
+}
+
+int fs_openat_beneath(int dir, const char *path, int flags)
 {
 	struct open_how how = {
 	    .flags = (uint64_t)(unsigned)flags | O_CLOEXEC | O_NOFOLLOW,
@@ -170,6 +201,8 @@ static int open_beneath(int dir, const char *path, int flags)
 	};
 	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 
+	if (fd < 0 && errno == ENOSYS)
+		return walk_beneath(dir, path, flags);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -185,7 +218,7 @@ static int open_long(int dir, char *path)
 		if (!cut)
 			return -ENAMETOOLONG;
 		*cut = '\0';
-		fd = open_beneath(held >= 0 ? held : dir, path, O_PATH | O_DIRECTORY);
+		fd = fs_openat_beneath(held >= 0 ? held : dir, path, O_PATH | O_DIRECTORY);
 		if (fd < 0)
 			return fd;
 		if (held >= 0)
@@ -193,7 +226,7 @@ static int open_long(int dir, char *path)
 		held = fd;
 		path = cut + 1;
 	}
-	return open_beneath(held >= 0 ? held : dir, path, O_PATH);
+	return fs_openat_beneath(held >= 0 ? held : dir, path, O_PATH);
 }
 
 /* Without handles: where the node was last seen, if the same file is still there. */

@@ -74,6 +74,7 @@ static void make(fuse_req_t req, fuse_ino_t ino, enum make what, const char *nam
 	} else {
 		r = dir;
 	}
+	fs_tell_special_bits(req, what == MAKE_DIR ? "mkdir" : "mknod", parent, name, mode, r);
 	if (r)
 		fuse_reply_err(req, -r);
 	else
@@ -195,6 +196,7 @@ void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 				      (fi->flags & ~O_TRUNC) | O_CREAT | O_EXCL, mode);
 		/* Somebody else was faster: the kernel is to look again and open that. */
 		r = fd == -EEXIST && !exclusive ? -ESTALE : fd < 0 ? fd : 0;
+		fs_tell_special_bits(req, "create", parent, name, mode, r);
 	}
 	if (!r)
 		r = adopt_new(m, parent, name, fd, &i, &st);

@@ -287,6 +287,11 @@ int fs_inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st) jsonl
 
 /* Has the kernel ask for this file's attributes again. May be called within a request. */
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i);
+/* Logs why a call with `mode` ended with rc, -EPERM, if a filter of system calls that the
+ * service manager has put over the daemon lets nobody set suid and sgid. `name`: in
+ * directory i; NULL: i itself. */
+void fs_tell_special_bits(fuse_req_t req, const char *operation, struct fs_inode *i,
+			  const char *name, mode_t mode, int rc);
 /* The same for the node of another class that the file behind `i` has, if it has one. */
 void fs_attributes_changed_as(struct fs_mount *m, struct fs_inode *i,
 			      enum jsonl_class class);
@@ -338,6 +343,8 @@ const struct jsonl_settings *fs_settings_of(struct fs_mount *m, struct fs_inode 
 /* openat(2) below the vault's root, following no symbolic link and leaving it nowhere.
  * Descriptor or -errno. */
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags) jsonl_must_check;
+/* The same below `dir`, a descriptor of any kind. */
+int fs_openat_beneath(int dir, const char *path, int flags) jsonl_must_check;
 /* jsonl_file_freeze that waits up to `ms` milliseconds for a lock held outside. */
 int fs_freeze(struct jsonl_file *file, unsigned ms, off_t *end) jsonl_must_check;
 /* The same with jsonl_file_freeze_any. */

@@ -269,6 +269,45 @@ static void time_of(int to_set, int set, int now, const struct timespec *value,
 		*out = *value;
 }
 
+/* Of a plain file nobody keeps the name. */
+static void path_by_descriptor(struct fs_mount *m, int fd, char *path, size_t size)
+{
+	const size_t length = strlen(m->source);
+	char link[64];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, size - 1);
+	path[n < 0 ? 0 : n] = '\0';
+	if (strncmp(path, m->source, length) == 0 && path[length] == '/')
+		memmove(path, path + length + 1, strlen(path + length + 1) + 1);
+}
+
+void fs_tell_special_bits(fuse_req_t req, const char *operation, struct fs_inode *i,
+			  const char *name, mode_t mode, int rc)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	char path[PATH_MAX] = "";
+	int fd;
+
+	/* A call that does nothing: without a filter it is EBADF. */
+	if (rc != -EPERM || !(mode & (S_ISUID | S_ISGID)) || fchmod(-1, S_ISGID) == 0 ||
+	    errno != EPERM)
+		return;
+	if (name) {
+		if (fs_inode_path(m, i, name, path, sizeof(path)))
+			path[0] = '\0';
+	} else {
+		fd = fs_inode_fd_get(m, i);
+		if (fd >= 0)
+			path_by_descriptor(m, fd, path, sizeof(path));
+		fs_inode_fd_put(m, i, fd);
+	}
+	fs_denied(req, operation, path,
+		  "the service may set no setuid and no setgid bits; where files need them, "
+		  "put RestrictSUIDSGID=no into a drop-in (systemctl edit)");
+}
+
 static int change_mode(int fd, mode_t mode)
 {
 	char path[64];
@@ -346,6 +385,8 @@ static int set_attributes(fuse_req_t req, struct fs_inode *i, const struct stat 
 		r = set_owner(req, fd, attr, to_set);
 	if (!r && to_set & FUSE_SET_ATTR_MODE)
 		r = set_mode(fd, attr->st_mode, to_set & (owner | FUSE_SET_ATTR_SIZE));
+	if (to_set & FUSE_SET_ATTR_MODE)
+		fs_tell_special_bits(req, "chmod", i, NULL, attr->st_mode, r);
 	if (!r && to_set & times)
 		r = set_times(fd, attr, to_set);
 	fs_inode_fd_put(m, i, fd);

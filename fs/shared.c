@@ -5,10 +5,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #include "ops.h"
@@ -34,13 +32,7 @@ const struct jsonl_settings *fs_settings_of(struct fs_mount *m, struct fs_inode 
 
 int fs_open_beneath(struct fs_mount *m, const char *path, int flags)
 {
-	struct open_how how = {
-	    .flags = (uint64_t)flags | O_CLOEXEC,
-	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd = syscall(SYS_openat2, m->root_fd, *path ? path : ".", &how, sizeof(how));
-
-	return fd < 0 ? -errno : (int)fd;
+	return fs_openat_beneath(m->root_fd, *path ? path : ".", flags);
 }
 
 static int freeze(int (*try)(struct jsonl_file *file, off_t *end),

@@ -1,6 +1,7 @@
 """What is installed to live with a mount: units, the nightly check, examples of cron and
 logrotate. The texts are run as they are, with the vault of the test in place of theirs."""
 
+import errno
 import gzip
 import json
 import os
@@ -8,7 +9,8 @@ import re
 import subprocess
 
 import pytest
-from util import BUILD, REPO, append, binary, records, run, wait_for
+from util import (
+    BUILD, HERE, NOBODY, REPO, append, as_user, binary, outcome, records, run, sh, wait_for)
 
 SCRIPTS = REPO / "mount-scripts"
 UNITS = ("jsonlfs@.service", "jsonlfs-check@.service", "jsonlfs-check@.timer")
@@ -35,7 +37,7 @@ def test_the_units_are_units(units):
 
 
 # In tenths. docs/OPERATING.md tells of each further option what it breaks.
-@pytest.mark.parametrize("name, exposure", [("jsonlfs@", 41), ("jsonlfs-check@", 20)])
+@pytest.mark.parametrize("name, exposure", [("jsonlfs@", 39), ("jsonlfs-check@", 20)])
 def test_how_exposed_a_unit_is(units, name, exposure):
     (unit,) = [u for u in units if u.name.startswith(name) and u.suffix == ".service"]
     p = run(
@@ -56,7 +58,7 @@ def test_what_the_drop_ins_bring(units):
     for figure, line in drop_ins:
         unit.write_text(before.replace("[Install]", f"{line}\n\n[Install]"))
         p = run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
-        assert f": {figure} OK" in p.stdout.decode() and float(figure) < 4, p.stdout[-300:]
+        assert f": {figure} OK" in p.stdout.decode(), p.stdout[-300:]
 
 
 def test_what_the_unit_leaves_out_has_a_reason(units):
@@ -69,6 +71,61 @@ def test_what_the_unit_leaves_out_has_a_reason(units):
         # To the first "|", which would end a cell of the table.
         name = f"{option}~{part}".split("|")[0] if part else option
         assert f"`{name}`" in told, f"docs/OPERATING.md does not say why there is no {name}"
+
+
+@pytest.fixture(scope="module")
+def restricted(base):
+    """The environment of a daemon under the filter of RestrictSUIDSGID=."""
+    out = base / "sxid.so"
+    run("cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC",
+        "-o", out, HERE / "progs/sxid.c", check=0)
+    return {"LD_PRELOAD": str(out)}
+
+
+@pytest.mark.parametrize("walk", [False, True], ids=["handles", "paths"])
+def test_under_the_filter_of_the_unit(mount, restricted, workdir, walk):
+    """All that needs no suid and sgid works, whatever the daemon would call for it."""
+    rules = workdir / "rules.json"
+    rules.write_text(json.dumps({"rewrite": "archive", "rules": [
+        {"match": "*.state.json", "class": "replace"}, {"match": "*.md", "class": "text"}]}))
+    m = mount(f"config={rules}", env=restricted | ({"SXID_WALK": "1"} if walk else {}))
+    assert f'reached-by="{"path" if walk else "file handle"}"' in m.log()
+    sh("""set -e; umask 022; mkdir -p a/b/c; for n in $(seq 300); do echo $n >a/b/c/f$n; done
+       for n in $(seq 300); do test $(cat a/b/c/f$n) = $n; done
+       ln -s ../b/c a/b/link; test $(cat a/b/link/f7) = 7; mv a/b a/d; test $(cat a/d/c/f8) = 8
+       chmod 700 a/d; chmod 1777 a; touch -d @5 a/d/c/f1
+       for n in 1 2 3; do echo "{\\"n\\":$n}" >>a/d/x.jsonl; done; sed -i 2d a/d/x.jsonl
+       echo '{"n":4}' >>a/d/x.jsonl; mv a/d/x.jsonl a/d/x.jsonl.1; echo '{"n":5}' >a/d/x.jsonl
+       echo '{"v":1}' >a/d/x.state.json; echo '{"v":2}' >a/d/x.state.json
+       echo one >>a/d/day.md; echo two >>a/d/day.md""", m.mnt)
+    assert sh("cat a/d/x.jsonl.1 a/d/x.jsonl a/d/x.state.json a/d/day.md", m.mnt).stdout == (
+        b'{"n":1}\n{"n":3}\n{"n":4}\n{"n":5}\n{"v":2}\none\ntwo\n')
+    assert [f.name for f in m.state("archive").iterdir()]
+
+
+def test_what_the_filter_of_the_unit_refuses_is_told(mount, restricted):
+    m = mount(env=restricted)
+    m.p("d").mkdir()
+    m.p("f").touch()
+
+    def create():
+        os.close(os.open(m.p("d/new"), os.O_WRONLY | os.O_CREAT, 0o2755))
+
+    for name, path, way in (
+        ("chmod", "d", lambda: os.chmod(m.p("d"), 0o2775)),
+        ("chmod", "f", lambda: os.chmod(m.p("f"), 0o4755)),
+        ("mknod", "d/pipe", lambda: os.mkfifo(m.p("d/pipe"), 0o2644)),
+        ("create", "d/new", create),
+    ):
+        assert outcome(way) == errno.EPERM, (name, path)
+        wait_for(lambda line=f'denied operation="{name}" path="{path}" reason="the service may '
+                 'set no setuid': line in m.log(), path)
+    assert "RestrictSUIDSGID=no into a drop-in" in m.log()
+    # Not everything that is refused is the filter's doing.
+    told = m.log().count("RestrictSUIDSGID")
+    assert as_user(NOBODY, lambda: outcome(lambda: os.chmod(m.p("f"), 0o4755))) == errno.EPERM
+    os.chmod(m.p("f"), 0o700)
+    assert m.log().count("RestrictSUIDSGID") == told == 4
 
 
 # ---- the nightly check ----
