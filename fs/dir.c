@@ -211,7 +211,7 @@ void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 		close(steal_fd(&fd));
 		r = fs_statefile_open(req, i, fi, true);
 	} else if (i->class == JSONL_CLASS_TEXT) {
-		r = fs_textlog_open(req, i, steal_fd(&fd), fi);
+		r = fs_textlog_open(req, i, steal_fd(&fd), fi, parent);
 	} else {
 		r = fs_plain_open(req, i, steal_fd(&fd), fi);
 	}

@@ -49,7 +49,7 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 		return fs_statefile_open(req, i, fi, false);
 	fd = fs_inode_open(m, i, fi->flags);
 	if (fd >= 0 && i->class == JSONL_CLASS_TEXT)
-		return fs_textlog_open(req, i, fd, fi);
+		return fs_textlog_open(req, i, fd, fi, NULL);
 	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi);
 }
 

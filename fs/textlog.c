@@ -21,7 +21,8 @@ struct textlog {
 	struct fs_mount *m;
 	const struct jsonl_settings *settings;
 	struct fs_account *account;
-	int fd; /* without O_APPEND, which goes by each write */
+	int fd;	    /* without O_APPEND, which goes by each write */
+	int dir_fd; /* of a file that was made just now, until it is synced; or -1 */
 	pthread_mutex_t lock;
 	struct fs_transaction block; /* its stage under lock, as the next two */
 	size_t charged;		     /* of its memory, to the account */
@@ -90,6 +91,17 @@ static int stage_append(int fd, ino_t ino, struct jsonl_stage *stage, bool durab
 	return rc;
 }
 
+/* So that a block that is said to be safe has a name. */
+static int directory_sync(struct textlog *t)
+{
+	if (t->dir_fd < 0)
+		return 0;
+	if (fsync(t->dir_fd))
+		return -errno;
+	close(steal_fd(&t->dir_fd));
+	return 0;
+}
+
 /* Under t->lock. */
 static int textlog_commit(struct textlog *t)
 {
@@ -105,6 +117,9 @@ static int textlog_commit(struct textlog *t)
 	/* An editor has put another file in its place: nobody would find the block. */
 	if (!st.st_nlink)
 		return -ESTALE;
+	rc = directory_sync(t);
+	if (rc)
+		return rc;
 	rc = fs_caller_pay(t->m, &t->block.ids, &saved);
 	if (rc)
 		return rc;
@@ -372,6 +387,8 @@ static void textlog_free(struct textlog *t)
 	pthread_mutex_destroy(&t->lock);
 	if (t->fd >= 0)
 		close(t->fd);
+	if (t->dir_fd >= 0)
+		close(t->dir_fd);
 	free(t);
 }
 
@@ -414,7 +431,8 @@ static const struct fs_handle_ops textlog_ops = {
 
 /* ---- open ---- */
 
-int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
+int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi,
+		    struct fs_inode *created_in)
 {
 	struct textlog *t;
 	int rc;
@@ -432,11 +450,16 @@ int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file
 	t->base.flags = fi->flags;
 	t->m = fs_mount_of(req);
 	t->fd = fd;
+	t->dir_fd = -1;
 	t->settings = fs_settings_of(t->m, i);
 	rc = fs_account_open(t->m, fuse_req_ctx(req)->uid, &t->account);
 	if (!rc)
 		rc = t->settings ? fs_transaction_begin(req, i, t->m->io, &t->block)
 				 : -ENOMEM;
+	if (!rc && created_in && t->settings->sync != JSONL_SYNC_NONE) {
+		t->dir_fd = fs_inode_open(t->m, created_in, O_RDONLY | O_DIRECTORY);
+		rc = t->dir_fd < 0 ? t->dir_fd : 0;
+	}
 	/* A file that was created just now has nothing to lose. */
 	if (!rc && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
 		rc = fs_plain_truncate(req, i, fd, fi->flags);

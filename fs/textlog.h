@@ -8,9 +8,10 @@
 #include "fs.h"
 #include "stage.h"
 
-/* As fs_plain_open, which it calls for any other handle; takes `fd` over. */
-int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd,
-		    struct fuse_file_info *fi) jsonl_must_check;
+/* As fs_plain_open, which it calls for any other handle; takes `fd` over. `created_in`: as
+ * for fs_governed_open. */
+int fs_textlog_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi,
+		    struct fs_inode *created_in) jsonl_must_check;
 /* After a crash: appends what is staged for this file, unless it ends with that. 0 or
  * -errno, then nothing has been appended. */
 int fs_textlog_recover(struct fs_mount *m, const char *path,

@@ -4,11 +4,12 @@ import errno
 import json
 import mmap
 import os
+import re
 import signal
 import subprocess
 
 import pytest
-from util import PYTHON, append, have, py, refused, run, running, sh, start, wait_for
+from util import PYTHON, append, have, py, refused, run, running, sh, start, traced, wait_for
 
 
 @pytest.fixture
@@ -33,6 +34,15 @@ def test_what_is_appended_lands_at_the_close(t):
     assert sum(w["transactions"] for w in t.writers("daily/x.md")) == 2
     assert sum(w["bytes"] for w in t.writers("daily/x.md")) == 40
     assert not t.quarantine()
+
+
+def test_the_name_of_a_new_file_is_synced_before_its_first_block(t, workdir):
+    with traced(t, "-y", "-e", "trace=fsync,fdatasync,pwritev2", "-o", workdir / "trace"):
+        append(t.p("daily/x.md"), b"one\n")
+        append(t.p("daily/x.md"), b"two\n")
+    calls = re.findall(r"(\w+)\(\d+<[^>]*/(daily(?:/x\.md)?)>", (workdir / "trace").read_text())
+    file = [("pwritev2", "daily/x.md"), ("fdatasync", "daily/x.md")]
+    assert calls == [("fsync", "daily"), *file, *file]
 
 
 def test_shells(t):

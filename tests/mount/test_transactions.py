@@ -10,7 +10,8 @@ import struct
 import subprocess
 
 import pytest
-from util import PYTHON, append, have, py, refused, run, running, sh, start, wait_for
+from util import (
+    NOBODY, PYTHON, append, have, py, refused, run, running, sh, start, wait_for)
 
 CLOSE = "commit=close"
 
@@ -125,6 +126,19 @@ def test_sqlite3_by_a_shell(t, workdir):
         t.mnt,
     )
     assert [r["n"] for r in t.records("audit.jsonl")] == [1, 2, 3]
+
+
+def test_programs_of_other_users_are_told_apart_too(t):
+    """Who was killed and who has closed its file, of a user that the daemon is not."""
+    t.mnt.chmod(0o1777)
+    how = "f = open('audit.jsonl', 'a'); print('{\"n\":%d}', file=f, flush=True)"
+    p = run(PYTHON, "-c", how % 1 + "; import os; os.kill(os.getpid(), 9)", cwd=t.mnt, uid=NOBODY)
+    assert p.returncode == -signal.SIGKILL
+    wait_for(lambda: t.counter("transactions_dropped") == 1)
+    sh("exec 3>>audit.jsonl; echo '{\"n\":2}' >&3; /bin/echo '{\"n\":3}' >&3;"
+       "test ! -s audit.jsonl || exit 9; exec 3>&-; grep -q 3 audit.jsonl", t.mnt, uid=NOBODY)
+    run(PYTHON, "-c", how % 4, cwd=t.mnt, uid=NOBODY, check=0)
+    assert t.records("audit.jsonl") == [{"n": 2}, {"n": 3}, {"n": 4}]
 
 
 def test_a_killed_program_may_commit_when_told_so(mount):
