@@ -57,11 +57,27 @@ bool fs_stamp_is_old(const struct stat *st)
 /* Files of the state directory are written by ourselves. A log that is being `written` must
  * not have its length kept, either: of two answers that cross on their way the kernel keeps
  * the one that it has first, though the other, which a program has seen, may be longer, until
- * the append that came between them is answered. Where a governed file grows without a WRITE,
+ * the append that came between them is answered (to plain files it writes by itself, and
+ * takes no length meanwhile). Where a governed file grows without a WRITE,
  * fs_attributes_changed says so. */
 static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i, bool written)
 {
 	return i->state || written ? 0 : m->config.attr_timeout;
+}
+
+/* Corrects the length to what readers see. Is the file a log that is being written? */
+static bool fix_log(struct fs_mount *m, struct fs_inode *i, struct stat *st)
+{
+	bool written = false;
+
+	if (i->class == JSONL_CLASS_GOVERNED)
+		return fs_governed_fix_stat(m, i, st);
+	if (i->class == JSONL_CLASS_TEXT) {
+		pthread_mutex_lock(&i->lock);
+		written = i->writers > 0;
+		pthread_mutex_unlock(&i->lock);
+	}
+	return written;
 }
 
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i)
@@ -82,19 +98,18 @@ void fs_attributes_changed_as(struct fs_mount *m, struct fs_inode *i,
 void fs_entry_fill(struct fs_mount *m, struct fs_inode *i, const struct stat *st,
 		   struct fuse_entry_param *e)
 {
-	bool written = false;
+	bool written;
 
 	memset(e, 0, sizeof(*e));
 	e->ino = fs_inode_number(m, i);
 	e->attr = *st;
-	if (i->class == JSONL_CLASS_GOVERNED)
-		written = fs_governed_fix_stat(m, i, &e->attr);
+	written = fix_log(m, i, &e->attr);
 	fs_stat_public(i, &e->attr);
 	e->attr_timeout = attr_timeout(m, i, written);
 	e->entry_timeout = m->config.entry_timeout;
 }
 
-/* `written`: as fs_governed_fix_stat says. */
+/* `written`: as fix_log says. */
 static int inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st, bool *written)
 {
 	int fd, r = 0;
@@ -110,8 +125,8 @@ static int inode_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st, b
 	if (fstat(fd, st))
 		r = -errno;
 	fs_inode_fd_put(m, i, fd);
-	if (!r && i->class == JSONL_CLASS_GOVERNED)
-		*written = fs_governed_fix_stat(m, i, st);
+	if (!r)
+		*written = fix_log(m, i, st);
 	return r;
 }
 

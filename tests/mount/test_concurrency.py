@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from util import ENV, PYTHON, append, check_lines, have, opened, parse, traced
+from util import ENV, PYTHON, append, check_lines, have, opened, parse, traced, wait_for
 
 # One writer a program; each gets FILE ID COUNT and appends records {"id":...,"n":0...}.
 PYTHON_WRITER = r"""
@@ -292,31 +292,42 @@ def test_readers_never_see_half_a_record(m, writer, stdio_log):
     expect(m.records("x.jsonl"), counts)
 
 
-def test_answers_that_cross_do_not_take_a_length_back(mount):
-    """Every answer of the daemon takes two seconds, the write into the log, too, and the
-    answer to that one longer still: who has seen its record must go on to see it."""
-    m = mount("sync=write", "attr_timeout=600")
-    w = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    readers = [os.open(m.p("x.jsonl"), os.O_RDONLY) for _ in range(2)]
-    os.write(w, b'{"n":0}\n')  # from here on the kernel knows no length
+@pytest.mark.parametrize("name", ["x.jsonl", "x.md"])
+def test_answers_that_cross_do_not_take_a_length_back(mount, workdir, name):
+    """Every answer of the daemon takes two seconds, an append, too, and the answer to that one
+    longer still: who has seen its bytes must go on to see them."""
+    rules = workdir / "rules.json"
+    rules.write_text('{"sync": "write", "rules": [{"match": "*.md", "class": "text"}]}')
+    m = mount(f"config={rules}", "attr_timeout=600")
+    append(m.p(name), b'{"n":0}\n')  # from here on the kernel knows no length
+    w = os.open(m.p(name), os.O_WRONLY | os.O_APPEND)
+    readers = [os.open(m.p(name), os.O_RDONLY) for _ in range(2)]
+    if name == "x.md":
+        os.write(w, b'{"n":1}\n')  # a text grows when it is closed
     seen = []
+
+    def grow():
+        if name == "x.jsonl":
+            os.write(w, b'{"n":1}\n')
+        os.close(w)
 
     def stat(r, times):
         seen.append([os.fstat(r).st_size for _ in range(times)])
 
-    with traced(m, "-o", "/dev/null", "-e", "trace=writev,fdatasync",
-                     "-e", "inject=writev:delay_enter=2000000",
-                     "-e", "inject=fdatasync:delay_enter=6000000"):
-        threads = [threading.Thread(target=os.write, args=(w, b'{"n":1}\n')),
-                   threading.Thread(target=stat, args=(readers[0], 1)),
+    with traced(m, "-o", "/dev/null", "-e", "trace=writev,pwritev2,fdatasync",
+                "-e", "inject=writev,pwritev2:delay_enter=2000000",
+                "-e", "inject=fdatasync:delay_enter=6000000"):
+        threads = [threading.Thread(target=grow), threading.Thread(target=stat, args=(readers[0], 1)),
                    threading.Thread(target=stat, args=(readers[1], 2))]
-        for t, pause in zip(threads, (1, 1.5, 0)):
-            t.start()
-            time.sleep(pause)
+        threads[0].start()
+        time.sleep(1)
+        threads[1].start()
+        wait_for(lambda: m.b(name).stat().st_size == 16)
+        threads[2].start()
         threads[2].join()
         assert threads[0].is_alive(), "the append was answered too early for this test"
         threads[0].join()
-    for fd in [w, *readers]:
+    for fd in readers:
         os.close(fd)
     assert seen == [[8], [16, 16]]
 
