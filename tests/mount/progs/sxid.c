@@ -1,6 +1,6 @@
-/* Preloaded: the filter of system calls that systemd's RestrictSUIDSGID= puts over a service,
- * by systemd.exec(5). No suid and no sgid in any mode, and no openat2, whose mode a filter
- * cannot see. With SXID_WALK no file handles either, and few descriptors, so that files are
+/* Preloaded: the filter of system calls that systemd's RestrictSUIDSGID= puts over a service: no
+ * suid and no sgid in any mode (EPERM), and no openat2 (ENOSYS), whose mode a filter cannot
+ * see. With SXID_WALK no file handles either, and few descriptors, so that files are
  * found by their paths. */
 #include <errno.h>
 #include <fcntl.h>
