@@ -270,7 +270,7 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 				   .base = w->base,
 				   .attributes = jsonl_file_fd(g->shared->file)};
 	struct stat st;
-	off_t end;
+	off_t end = -1;
 	int rc = rewrite_extend(g, at);
 
 	if (rc != -EPERM)
@@ -284,8 +284,9 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 			       &c.unfinished);
 	if (!rc)
 		rc = fs_rewrite_replace(g->m, g->base.inode, g->shared, &c, &end, NULL, why);
-	if (!rc) {
-		/* Its program knows what it has written. */
+	if (end >= 0) {
+		/* Its program knows what it has written, also when it is told of an error:
+		 * what it has seen before is not in this log any more. */
 		w->base = end;
 		w->done = -1;
 		w->ino = g->base.inode->ino;

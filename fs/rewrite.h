@@ -51,10 +51,11 @@ struct fs_new_content {
 };
 
 /* Makes this the content of the log, atomically; the old one is archived, what was appended
- * behind `base` stays, behind the new content. *end: its length. 0; -EAGAIN: nothing has
- * happened, a lock is held outside; -ESTALE: the log has another name, or none; -EPERM with
- * *why; -errno. `archive` (NAME_MAX + 1 bytes, or NULL) gets the name of the old content,
- * "" when that was empty. */
+ * behind `base` stays, behind the new content. *end: its length, or -1 when it is not in
+ * place; after an error it may be, and may be gone after a power cut. 0; -EAGAIN: nothing
+ * has happened, a lock is held outside; -ESTALE: the log has another name, or none; -EPERM
+ * with *why; -errno. `archive` (NAME_MAX + 1 bytes, or NULL) gets the name of the old
+ * content, "" when that was empty. */
 int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared *s,
 		       const struct fs_new_content *c, off_t *end, char *archive,
 		       const char **why) jsonl_must_check;

@@ -275,7 +275,7 @@ int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared 
 	*why = r.why;
 	if (archive)
 		snprintf(archive, NAME_MAX + 1, "%s", r.archive);
-	*end = c->size + c->unfinished;
+	*end = r.new.renamed ? c->size + c->unfinished : -1;
 	if (r.archive_fd >= 0)
 		close(r.archive_fd);
 	if (r.dir_fd >= 0)

@@ -243,3 +243,27 @@ def test_a_content_whose_write_failed_does_not_replace_the_old(case):
     """The program goes on to close it, half as it is."""
     for call in ("pwrite64", "ftruncate") if case.endswith("fsync") else ("pwrite64",):
         assert injected(case, call, "error=ENOSPC:when=1") == (None, False)
+
+
+def test_a_replacement_whose_directory_was_not_synced_is_not_made_twice():
+    """fsync tells of it, and the content is in place all the same: what the close finds there
+    is its own, not the log that its program has read."""
+    new = b'{"id":"x","what":"longer than all before"}\n{"id":"y"}\n'
+    with vault() as v:
+        v.file().write_bytes(OLD)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": "log.jsonl", "rewrite": "archive"}]}))
+        v.start(f"config={config}")
+        v.rest()
+        fd = os.open(v.mnt / "log.jsonl", os.O_RDWR)
+        os.read(fd, 100)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, new, 0)
+        trace = Strace(v.daemon.pid, "fsync", "fsync:error=EIO:when=1", path=v.src)
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(fd)
+        trace.end()
+        with open(v.mnt / "log.jsonl", "ab") as f:
+            f.write(LAST)
+        os.close(fd)
+        assert v.stop() == 0 and v.file().read_bytes() == new + LAST
