@@ -34,6 +34,9 @@ struct renaming {
 	struct fs_inode *src, *dst; /* dst NULL: there is none */
 	struct stat src_st, dst_st;
 	const struct jsonl_settings *settings; /* of new_path */
+	/* Onto a log: the rest of the source is in it, which nothing takes back. */
+	bool appended;
+	const char *why; /* it was refused; NULL: by what is recorded */
 };
 
 static int rename_as_caller(struct renaming *r)
@@ -233,11 +236,36 @@ int fs_cross_append_rest(struct fs_mount *m, struct jsonl_file *file, int src, o
 	return jsonl_file_append_frozen(file, iov, unfinished ? 2 : 1, user);
 }
 
+/* The log goes on as the inode that it is; its mode is that of the newcomer, before others
+ * could read what is new by the old one. */
+static int take_over_mode(struct renaming *r, int dst_fd, mode_t *before)
+{
+	mode_t mode = r->src_st.st_mode & 07777;
+	struct stat st;
+
+	if (fstat(dst_fd, &st) < 0)
+		return -errno;
+	*before = st.st_mode & 07777;
+	if (*before == mode || fchmod(dst_fd, mode) == 0)
+		return 0;
+	r->why = "the log cannot be given the mode of the new file";
+	return -errno;
+}
+
+/* And its times, if that can be: it is no reason to refuse what is in the log by now. */
+static void take_over_times(struct renaming *r, int dst_fd)
+{
+	const struct timespec times[2] = {r->src_st.st_atim, r->src_st.st_mtim};
+
+	(void)!futimens(dst_fd, times);
+}
+
 static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
 		       off_t compared, struct jsonl_file_user *user)
 {
 	bool unfinished = false;
 	struct stat st;
+	mode_t before = 0;
 	off_t end, at;
 	int rc = fs_freeze(file, RENAME_FREEZE_MS, &end);
 
@@ -250,20 +278,16 @@ static int onto_frozen(struct renaming *r, struct jsonl_file *file, int src,
 		rc = fs_cross_validate(r->m, &r->settings->limits, src, end, st.st_size,
 				       &at, &unfinished);
 	if (!rc)
+		rc = take_over_mode(r, jsonl_file_fd(file), &before);
+	if (!rc) {
 		rc = fs_cross_append_rest(r->m, file, src, end, st.st_size, unfinished,
 					  user);
+		r->appended = !rc;
+		if (rc && before != (r->src_st.st_mode & 07777))
+			(void)!fchmod(jsonl_file_fd(file), before);
+	}
 	jsonl_file_unfreeze(file);
 	return rc;
-}
-
-/* The log goes on as the inode that it is; mode and times are those of the newcomer. */
-static int take_over_attributes(struct renaming *r, int dst_fd)
-{
-	const struct timespec times[2] = {r->src_st.st_atim, r->src_st.st_mtim};
-
-	if (fchmod(dst_fd, r->src_st.st_mode & 07777) < 0 || futimens(dst_fd, times) < 0)
-		return -errno;
-	return 0;
 }
 
 static int onto_log(struct renaming *r, struct fs_shared *shared)
@@ -282,7 +306,7 @@ static int onto_log(struct renaming *r, struct fs_shared *shared)
 	if (!rc)
 		rc = onto_frozen(r, file, src, visible, &user);
 	if (!rc)
-		rc = take_over_attributes(r, jsonl_file_fd(file));
+		take_over_times(r, jsonl_file_fd(file));
 	if (!rc && r->settings->sync != JSONL_SYNC_NONE)
 		rc = jsonl_file_sync(file, &user);
 	if (!rc && unlinkat(r->old_fd, r->old_name, 0) < 0)
@@ -381,7 +405,7 @@ static int rename_onto_log(struct renaming *r)
 	rc = fs_shared_get(r->m, r->dst, true, &shared);
 	if (!rc) {
 		rc = onto_log(r, shared);
-		if (rc == -EPERM && archive)
+		if (rc == -EPERM && archive && !r->appended)
 			rc = replace_log(r, shared);
 		else if (!rc)
 			r->m->stats.prefix_renames++;
@@ -392,11 +416,12 @@ static int rename_onto_log(struct renaming *r)
 		if (rc > 0)
 			rc = rename_refuse(r, -jsonl_error_errno(rc), r->new_path,
 					   jsonl_error_text(rc));
-		else if (rc == -EPERM && !archive)
+		else if (rc == -EPERM && !archive && !r->appended)
 			rename_refuse(
 			    r, rc, r->new_path,
-			    "the new content does not begin with what is recorded; "
-			    "append to the log, or rotate it first");
+			    r->why ? r->why
+				   : "the new content does not begin with what is "
+				     "recorded; append to the log, or rotate it first");
 		return rc;
 	}
 	fs_attributes_changed(r->m, r->dst);

@@ -9,6 +9,7 @@ directory is nothing else, but for the one temporary file of a daemon that died,
 what it is. The next daemon takes a record, or another content."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -267,3 +268,35 @@ def test_a_replacement_whose_directory_was_not_synced_is_not_made_twice():
             f.write(LAST)
         os.close(fd)
         assert v.stop() == 0 and v.file().read_bytes() == new + LAST
+
+
+@pytest.mark.parametrize("rewrite", ["archive", "deny"])
+@pytest.mark.parametrize("call", ["fchmod", "unlinkat", "utimensat"])
+def test_what_a_rename_has_appended_it_does_not_put_there_again(call, rewrite):
+    """The source extends the log, and what is not content cannot be done. That is no reason to
+    take its content for one that does not begin with what is recorded."""
+    with vault() as v:
+        v.file().write_bytes(OLD)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": "log.jsonl", "rewrite": rewrite}]}))
+        v.start(f"config={config}")
+        v.rest()
+        new, log = v.mnt / "new", v.mnt / "log.jsonl"
+        new.write_bytes(log.read_bytes() + LAST)
+        new.chmod(0o600)
+        trace = Strace(v.daemon.pid, call, f"{call}:error=EPERM:when=1",
+                       path=v.src if call == "unlinkat" else v.file())
+        told = None
+        try:
+            os.rename(new, log)
+        except OSError as e:
+            told = e.errno
+        trace.end()
+        assert told in (None, errno.EPERM)
+        # Of an ordinary user's mount the log of another user has a mode that cannot be changed.
+        in_it = told is None or call == "unlinkat"
+        assert v.file().read_bytes() == (OLD + LAST if in_it else OLD)
+        assert told is None or call != "utimensat"
+        if told:
+            os.rename(new, log)
+        assert v.stop() == 0 and v.file().read_bytes() == OLD + LAST and not new.exists()
