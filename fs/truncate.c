@@ -17,12 +17,15 @@
 static int holds_the_same(struct jsonl_file *file, int fd, off_t len)
 {
 	char buf[65536];
-	struct stat st;
+	struct stat st, own;
 	off_t at = 0;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0 || fstat(jsonl_file_fd(file), &own) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_size != len)
+		return 0;
+	/* A second name of the file itself, made outside, is no copy. */
+	if (st.st_dev == own.st_dev && st.st_ino == own.st_ino)
 		return 0;
 	while (at < len) {
 		ssize_t got = pread(fd, buf, sizeof(buf), at);

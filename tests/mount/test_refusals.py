@@ -252,6 +252,18 @@ def test_truncate_to_zero_without_an_exact_generation(m, name, content):
     m.expect_log("x.jsonl", "generation")
 
 
+def test_truncate_to_zero_with_a_generation_that_is_the_file_itself(m):
+    """Its second name, which only a program outside can make, would be emptied with it."""
+    append(m.p("x.jsonl"), TWO)
+    os.link(m.b("x.jsonl"), m.b("x.jsonl.1"))
+    with refused(NO):
+        os.truncate(m.p("x.jsonl"), 0)
+    assert m.both("x.jsonl") == TWO
+    m.b("x.jsonl.2").write_bytes(TWO)
+    os.truncate(m.p("x.jsonl"), 0)
+    assert m.both("x.jsonl") == b"" and m.b("x.jsonl.2").read_bytes() == TWO
+
+
 def test_truncate_compares_under_the_lock(m):
     """An appender beside copytruncate in a loop: each record ends up in exactly one
     place, or the truncation is refused."""
