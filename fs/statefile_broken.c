@@ -110,10 +110,17 @@ static int broken_move(struct broken *b, const struct stat *want)
 		return -errno;
 	if (st.st_dev != want->st_dev || st.st_ino != want->st_ino)
 		return -ESTALE;
-	if (renameat2(b->dir_fd, b->name, b->dir_fd, b->aside, RENAME_NOREPLACE) < 0 ||
-	    fsync(b->dir_fd) < 0)
+	if (renameat2(b->dir_fd, b->name, b->dir_fd, b->aside, RENAME_NOREPLACE) < 0)
 		return -errno;
 	return 0;
+}
+
+/* What could not be put in its place the next open tries again; without the name none
+ * would. */
+static void broken_move_back(struct broken *b)
+{
+	if (!renameat2(b->dir_fd, b->aside, b->dir_fd, b->name, RENAME_NOREPLACE))
+		b->aside[0] = '\0';
 }
 
 /* What `onbroken` wants in its place. 1: there is something; 0: nothing; -errno. */
@@ -149,7 +156,7 @@ int fs_statefile_broken(struct fs_mount *m, struct fs_inode *i,
 {
 	struct broken b = {.m = m, .dir_fd = -1, .fd = fd};
 	off_t at;
-	int verdict, rc;
+	int verdict, rc, unsynced = 0;
 
 	if (!st->st_size)
 		return 0;
@@ -166,17 +173,24 @@ int fs_statefile_broken(struct fs_mount *m, struct fs_inode *i,
 	rc = broken_place(&b);
 	if (!rc)
 		rc = broken_move(&b, st);
-	if (rc)
+	if (rc) {
 		b.aside[0] = '\0';
-	else
+	} else {
+		/* After a power cut it may stand where it stood, and be moved once more. */
+		unsynced = fsync(b.dir_fd) < 0 ? -errno : 0;
 		rc = broken_fill(&b, settings);
+		if (rc < 0)
+			broken_move_back(&b);
+	}
 	if (b.dir_fd >= 0)
 		close(b.dir_fd);
 	m->stats.state_files_broken++;
 	FS_LOG(LOG_ERR, (uid_t)-1, "state-file-broken", FS_STR("path", b.path),
 	       FS_INT("offset", at), FS_STR("reason", jsonl_error_text(verdict)),
 	       FS_STR("moved", b.aside),
-	       FS_STR("error", rc < 0 ? jsonl_error_text(rc) : ""),
+	       FS_STR("error", rc < 0	  ? jsonl_error_text(rc)
+			       : unsynced ? jsonl_error_text(unsynced)
+					  : ""),
 	       FS_STR("next", rc == 1 ? "look at what was moved aside"
 				      : "write the state anew, or mend what was moved "
 					"aside"));

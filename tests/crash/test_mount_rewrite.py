@@ -300,3 +300,37 @@ def test_what_a_rename_has_appended_it_does_not_put_there_again(call, rewrite):
         if told:
             os.rename(new, log)
         assert v.stop() == 0 and v.file().read_bytes() == OLD + LAST and not new.exists()
+
+
+@pytest.mark.parametrize("onbroken", ["error", "empty", "last-good"])
+@pytest.mark.parametrize("call", ["fsync", "openat", "writev", "renameat2", "fchmod"])
+def test_a_broken_state_file_does_not_vanish(call, onbroken):
+    """What fails while it is moved aside, and something is put in its place, is made good at
+    the next open."""
+    with vault() as v:
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [
+            {"match": "a.json", "class": "replace", "onbroken": onbroken}]}))
+        v.start(f"config={config}")
+        (v.mnt / "a.json").write_bytes(STATE)
+        assert v.stop() == 0
+        (v.src / "a.json").write_bytes(b'{"broken":')
+        v.start(f"config={config}")
+        v.rest()
+        on = v.src / ".a.json.jsonl-new-0" if call in ("openat", "writev", "fchmod") else v.src
+        trace = Strace(v.daemon.pid, call, f"{call}:error=EIO:when=1", path=on)
+        with contextlib.suppress(OSError):
+            (v.mnt / "a.json").read_bytes()
+        trace.end()
+        found = []
+        for _ in range(3):
+            try:
+                found.append((v.mnt / "a.json").read_bytes())
+            except OSError as e:
+                found.append(e.errno)
+        (v.mnt / "a.json").write_bytes(NEXT)
+        assert v.stop() == 0 and (v.src / "a.json").read_bytes() == NEXT
+        aside = [f.read_bytes() for f in v.src.iterdir() if ".bak-" in f.name]
+        assert aside == [b'{"broken":'] and not [*v.src.glob(".a.json.*")]
+        last = {"error": errno.ENOENT, "empty": b"", "last-good": STATE}[onbroken]
+        assert found[-1] == last, found
