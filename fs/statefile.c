@@ -256,7 +256,8 @@ static int statefile_commit_placed(struct statefile *s, struct place *p)
 	return 0;
 }
 
-/* What close says. `try_only`: what is not a document yet may become one. */
+/* What close says. `try_only`: what is not a document yet may become one, and what fails
+ * is tried again: a later sync or close must not say that it is there. */
 static int statefile_commit(struct statefile *s, bool try_only)
 {
 	struct place p = {.dir_fd = -1};
@@ -279,6 +280,8 @@ static int statefile_commit(struct statefile *s, bool try_only)
 	}
 	if (p.dir_fd >= 0)
 		close(p.dir_fd);
+	if (try_only)
+		return rc;
 	if (rc == -EBUSY)
 		return statefile_refuse(
 		    s, rc, 0, "lost-update",

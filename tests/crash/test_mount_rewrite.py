@@ -334,3 +334,40 @@ def test_a_broken_state_file_does_not_vanish(call, onbroken):
         assert aside == [b'{"broken":'] and not [*v.src.glob(".a.json.*")]
         last = {"error": errno.ENOENT, "empty": b"", "last-good": STATE}[onbroken]
         assert found[-1] == last, found
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+@pytest.mark.parametrize("call", ["renameat", "fchmod", "fsync"])
+def test_a_state_file_that_a_sync_could_not_replace(call, lasting):
+    """What fails once is done by the next sync, or the close; what goes on failing each of them
+    tells."""
+    with vault() as v:
+        (v.src / "a.json").write_bytes(STATE)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": "a.json", "class": "replace"}]}))
+        v.start(f"config={config}")
+        v.rest()
+        for step in (os.fsync, os.close):
+            fd = os.open(v.mnt / "a.json", os.O_WRONLY | os.O_TRUNC)
+            os.write(fd, NEXT)
+            on = v.src if call == "fsync" else None
+            trace = Strace(v.daemon.pid, call, f"{call}:error=EIO:when=1" + "+" * lasting, path=on)
+            with pytest.raises(OSError, match="Input/output"):
+                os.fsync(fd)
+            told = []
+            for what in dict.fromkeys((step, os.close)):
+                try:
+                    what(fd)
+                except OSError as e:
+                    told.append(e.errno)
+            trace.end()
+            saved = v.saved()
+            if lasting:
+                assert told == [errno.EIO] * (1 + (step == os.fsync)) and NEXT in saved
+            else:
+                assert not told and NEXT not in saved
+                assert (v.src / "a.json").read_bytes() == NEXT
+                (v.mnt / "a.json").write_bytes(STATE)
+        assert v.stop() == 0
+        if call != "fsync" and lasting:
+            assert (v.src / "a.json").read_bytes() == STATE
