@@ -123,7 +123,7 @@ static void rewrite_from(fuse_req_t req, struct governed *g, const char *data, s
 			 off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec in = FUSE_BUFVEC_INIT(len);
-	int rc = fs_rewrite_begin(g, fuse_req_ctx(req), INT64_MAX);
+	int rc = fs_rewrite_begin(g, fuse_req_ctx(req), off, false);
 
 	in.buf[0].mem = (void *)data;
 	if (rc)
@@ -474,7 +474,7 @@ static int governed_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 		rc = fs_governed_truncate(req, h->inode, size, true);
 		if (rc != -EPERM)
 			return rc;
-		rc = fs_rewrite_begin(g, fuse_req_ctx(req), size);
+		rc = fs_rewrite_begin(g, fuse_req_ctx(req), size, true);
 		if (rc)
 			return rc;
 	}
@@ -625,7 +625,7 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 	if (!rc)
 		g->base.inode = i; /* for its path; fs_handle_link makes it right */
 	if (!rc && (fi->flags & O_TRUNC) && visible > 0)
-		rc = fs_rewrite_begin(g, fuse_req_ctx(req), 0);
+		rc = fs_rewrite_begin(g, fuse_req_ctx(req), 0, true);
 	if (rc) {
 		jsonl_writer_free(g->writer);
 		fs_transaction_close(g);

@@ -7,6 +7,7 @@
 #include "fs.h"
 #include "ident.h"
 #include "shared.h"
+#include "staging.h"
 #include "writer.h"
 
 struct fs_rewrite;
@@ -28,6 +29,8 @@ struct governed {
 	struct fs_follow *follow;      /* follow.c; NULL: stays with the file it opened */
 	_Atomic bool moved;	       /* is on another file than its node in the kernel */
 	struct fs_ident_ring idents;   /* under the writer's mutex */
+	/* Under inode->lock: what was to be changed when a rewrite could not be begun. */
+	struct fs_staged_failure failed;
 	bool sync_each;		       /* answer a write when it is durable */
 	_Atomic unsigned appends;
 	_Atomic bool appended, synced; /* did it append, did the program fsync itself */

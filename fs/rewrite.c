@@ -77,7 +77,7 @@ void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i,
 
 /* ---- beginning and end ---- */
 
-int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t keep)
+int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t at, bool cut)
 {
 	struct jsonl_file *file = fs_shared_file(g->shared);
 	struct fs_rewrite *w = calloc(1, sizeof(*w));
@@ -86,9 +86,12 @@ int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t ke
 
 	if (!rc)
 		rc = fs_staged_init(g->m, &w->staged, caller, jsonl_file_fd(file),
-				    keep < visible ? keep : visible);
+				    cut && at < visible ? at : visible);
 	if (rc) {
 		free(w);
+		pthread_mutex_lock(&g->base.inode->lock);
+		fs_staged_failed(&g->failed, at, cut, rc);
+		pthread_mutex_unlock(&g->base.inode->lock);
 		return rc;
 	}
 	w->outdated = fs_rewrite_base(g->m, g->base.inode, caller->pid, visible,
@@ -97,6 +100,7 @@ int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t ke
 	w->done = -1;
 	pthread_mutex_lock(&g->base.inode->lock);
 	if (!g->rewrite) {
+		w->staged.failed = g->failed;
 		g->rewrite = w;
 		w = NULL;
 	}
@@ -310,13 +314,13 @@ static int rewrite_commit(struct governed *g, bool try_only)
 	pthread_mutex_lock(locked);
 	if (!w->staged.dirty)
 		return 0;
-	if (w->staged.failed)
-		rc = w->staged.failed;
+	if (w->staged.failed.code)
+		rc = w->staged.failed.code;
 	else if (fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE)
 		rc = rewrite_archive(g, &at, &why);
 	else
 		rc = rewrite_extend(g, &at);
-	if (rc == -EAGAIN && !w->staged.failed)
+	if (rc == -EAGAIN && !w->staged.failed.code)
 		return rc;
 	if (rc > 0 || rc == -EPERM || rc == -ESTALE)
 		return try_only ? 0 : rewrite_refuse(g, rc, at, "rewrite-refused", why);

@@ -23,10 +23,11 @@ struct fs_rewrite {
 
 /* What `rewrite=` says of this file: enum jsonl_rewrite. */
 int fs_rewrite_mode(const struct governed *g);
-/* Begins, with the first `keep` bytes of the present content. 0 or -errno. The handle
- * must be open for writing. Called for a handle that has begun it does nothing. */
-int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller,
-		     off_t keep) jsonl_must_check;
+/* Begins, with the present content, for a change at `at`; or with `cut` for a truncation
+ * to it, with as many bytes. 0 or -errno. The handle must be open for writing. Called for a
+ * handle that has begun it does nothing. */
+int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t at,
+		     bool cut) jsonl_must_check;
 void fs_rewrite_end(struct governed *g);
 /* Operations of a handle that has begun; each answers its request. */
 void fs_rewrite_write(fuse_req_t req, struct governed *g, struct fuse_bufvec *in,

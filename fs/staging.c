@@ -114,12 +114,18 @@ static void changed(struct fs_staged *s, off_t from, pid_t pid)
 	s->writer = pid;
 }
 
-/* Under lock. */
-static void failed(struct fs_staged *s, off_t at, int code)
+void fs_staged_failed(struct fs_staged_failure *f, off_t at, bool cut, int code)
 {
-	if (!s->failed || at < s->failed_at)
-		s->failed_at = at;
-	s->failed = code;
+	if (!f->code || at < f->at)
+		f->at = at;
+	f->cut = cut || (f->code && f->cut);
+	f->code = code;
+}
+
+/* Under lock. */
+static void failed(struct fs_staged *s, off_t at, bool cut, int code)
+{
+	fs_staged_failed(&s->failed, at, cut, code);
 	s->dirty = true;
 }
 
@@ -142,9 +148,10 @@ ssize_t fs_staged_write(fuse_req_t req, struct fs_staged *s, struct fuse_bufvec 
 	if (n > 0)
 		changed(s, out.buf[0].pos, fuse_req_ctx(req)->pid);
 	if (n < 0)
-		failed(s, out.buf[0].pos, (int)n);
-	else if (out.buf[0].pos <= s->failed_at && s->failed_at < out.buf[0].pos + n)
-		s->failed = 0;
+		failed(s, out.buf[0].pos, false, (int)n);
+	else if (!s->failed.cut && out.buf[0].pos <= s->failed.at &&
+		 s->failed.at < out.buf[0].pos + n)
+		s->failed.code = 0;
 	pthread_mutex_unlock(&s->lock);
 	return n;
 }
@@ -165,9 +172,9 @@ int fs_staged_truncate(fuse_req_t req, struct fs_staged *s, off_t size)
 	if (!rc && size != before)
 		changed(s, size < before ? size : before, fuse_req_ctx(req)->pid);
 	if (rc)
-		failed(s, size, rc);
-	else if (size <= s->failed_at)
-		s->failed = 0;
+		failed(s, size, true, rc);
+	else if (size <= s->failed.at)
+		s->failed.code = 0;
 	pthread_mutex_unlock(&s->lock);
 	return rc;
 }
@@ -209,7 +216,7 @@ void fs_staged_abandon(struct fs_staged *s)
 void fs_staged_settled(struct fs_staged *s)
 {
 	s->dirty = false;
-	s->failed = 0;
+	s->failed.code = 0;
 	s->low = size_of(s);
 }
 

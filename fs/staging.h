@@ -11,6 +11,13 @@
 #include "fs.h"
 #include "lastclose.h"
 
+/* What a change of the content met that no later one has made good. */
+struct fs_staged_failure {
+	int code; /* -errno; 0: nothing */
+	off_t at;
+	bool cut; /* a truncation, which no write makes good */
+};
+
 struct fs_staged {
 	pthread_mutex_t lock;
 	struct fs_process opener; /* constant; tgid 0: not known */
@@ -20,8 +27,7 @@ struct fs_staged {
 	bool dirty;   /* changed since it was committed or refused last */
 	bool killed;  /* the process that closed last was killed */
 	off_t low;    /* the lowest byte that was changed since then */
-	int failed;   /* -errno that a change met, at failed_at, and no later one made good */
-	off_t failed_at;
+	struct fs_staged_failure failed;
 	pid_t writer; /* who wrote last */
 	uid_t uid;
 };
@@ -31,6 +37,9 @@ struct fs_staged {
 int fs_staged_init(struct fs_mount *m, struct fs_staged *s, const struct fuse_ctx *caller,
 		   int from, off_t keep) jsonl_must_check;
 void fs_staged_deinit(struct fs_staged *s);
+/* Of a change at this place; `cut`: of a truncation to it. Before there is a content, too:
+ * a later one begins with what the earlier ones have met. */
+void fs_staged_failed(struct fs_staged_failure *f, off_t at, bool cut, int code);
 /* These take the lock. Length or -errno; `append`: at its end, whatever `off` says. */
 ssize_t fs_staged_write(fuse_req_t req, struct fs_staged *s, struct fuse_bufvec *in,
 			off_t off, bool append) jsonl_must_check;

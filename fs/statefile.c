@@ -24,6 +24,8 @@ struct statefile {
 	/* Set once, under inode->lock. NULL: nothing has been written. */
 	struct fs_staged *_Atomic staged;
 	bool blind; /* the staged content began empty: nothing of the old is in it */
+	/* Under inode->lock: what was to be changed when it could not be begun. */
+	struct fs_staged_failure failed;
 };
 
 static struct statefile *statefile_of(struct fs_handle *h)
@@ -58,25 +60,28 @@ int fs_statefile_check(struct fs_mount *m, const struct jsonl_limits *lim, int f
 
 /* ---- staging ---- */
 
-static int statefile_stage(struct statefile *s, const struct fuse_ctx *caller, off_t keep)
+/* For a change at `at`, or with `cut` a truncation to it. */
+static int statefile_stage(struct statefile *s, const struct fuse_ctx *caller, off_t at,
+			   bool cut)
 {
 	struct fs_staged *staged;
+	off_t keep = cut && at < s->version.size ? at : s->version.size;
 	int rc;
 
 	if (s->staged)
 		return 0;
 	staged = calloc(1, sizeof(*staged));
-	if (!staged)
-		return -ENOMEM;
-	if (keep > s->version.size)
-		keep = s->version.size;
-	rc = fs_staged_init(s->m, staged, caller, s->fd, keep);
+	rc = staged ? fs_staged_init(s->m, staged, caller, s->fd, keep) : -ENOMEM;
 	if (rc) {
 		free(staged);
+		pthread_mutex_lock(&s->base.inode->lock);
+		fs_staged_failed(&s->failed, at, cut, rc);
+		pthread_mutex_unlock(&s->base.inode->lock);
 		return rc;
 	}
 	pthread_mutex_lock(&s->base.inode->lock);
 	if (!s->staged) {
+		staged->failed = s->failed;
 		s->blind = !keep;
 		s->staged = staged;
 		staged = NULL;
@@ -263,7 +268,7 @@ static int statefile_commit(struct statefile *s, bool try_only)
 	struct place p = {.dir_fd = -1};
 	pthread_mutex_t *one;
 	off_t at = 0;
-	int rc = s->staged->failed;
+	int rc = s->staged->failed.code;
 
 	if (!rc)
 		rc = fs_statefile_check(s->m, &s->settings->limits, s->staged->fd, &at);
@@ -323,7 +328,7 @@ static void statefile_write_buf(fuse_req_t req, struct fs_handle *h,
 				struct fuse_file_info *fi)
 {
 	struct statefile *s = statefile_of(h);
-	ssize_t n = statefile_stage(s, fuse_req_ctx(req), INT64_MAX);
+	ssize_t n = statefile_stage(s, fuse_req_ctx(req), off, false);
 
 	if (!n)
 		n = fs_staged_write(req, s->staged, in, off, fi->flags & O_APPEND);
@@ -340,7 +345,7 @@ static int statefile_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 
 	if (!s->staged && size == s->version.size)
 		return 0;
-	rc = statefile_stage(s, fuse_req_ctx(req), size);
+	rc = statefile_stage(s, fuse_req_ctx(req), size, true);
 	return rc ? rc : fs_staged_truncate(req, s->staged, size);
 }
 
@@ -501,7 +506,7 @@ int fs_statefile_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info 
 	if (!rc)
 		fs_handle_link(m, &s->base, i);
 	if (!rc && fi->flags & O_TRUNC && st.st_size)
-		rc = statefile_stage(s, fuse_req_ctx(req), 0);
+		rc = statefile_stage(s, fuse_req_ctx(req), 0, true);
 	if (rc) {
 		statefile_free(s);
 		return rc;

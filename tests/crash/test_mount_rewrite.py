@@ -371,3 +371,68 @@ def test_a_state_file_that_a_sync_could_not_replace(call, lasting):
         assert v.stop() == 0
         if call != "fsync" and lasting:
             assert (v.src / "a.json").read_bytes() == STATE
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("name", ["log.jsonl", "a.json"])
+def test_a_truncation_that_failed_is_not_made_good_by_a_write(name, begun):
+    """By a program that does not look. begun: it has written something before."""
+    old, new = (OLD, b'{"id":8}\n') if name == "log.jsonl" else (STATE + b" " * 8, b'{"n":2}\n')
+    rule = {"rewrite": "archive"} if name == "log.jsonl" else {"class": "replace"}
+    with vault() as v:
+        (v.src / name).write_bytes(old)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": name, **rule}]}))
+        v.start(f"config={config}")
+        v.rest()
+        for again in (False, True):
+            fd = os.open(v.mnt / name, os.O_RDWR)
+            os.read(fd, 100)
+            if begun:
+                os.pwrite(fd, old[:1], 0)
+            call, on = ("ftruncate", None) if begun else ("openat", v.src / ".jsonlfs")
+            trace = Strace(v.daemon.pid, call, f"{call}:error=EMFILE:when=1", path=on)
+            with pytest.raises(OSError, match="Too many open files"):
+                os.ftruncate(fd, 0)
+            trace.end()
+            if again:
+                os.ftruncate(fd, 0)
+            os.pwrite(fd, new, 0)
+            if again:
+                os.close(fd)
+                continue
+            with pytest.raises(OSError, match="Too many open files"):
+                os.close(fd)
+            assert (v.src / name).read_bytes() == old and new in v.saved()
+        assert v.stop() == 0 and (v.src / name).read_bytes() == new
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "a.json"])
+def test_a_write_for_which_nothing_could_be_begun_is_missing(name):
+    """The next one, elsewhere, is not all that was to be changed."""
+    old, new = (OLD, b'{"id":8}\n{"id":9}\n') if name == "log.jsonl" else (b"[1,2]", b"[3,4]")
+    rule = {"rewrite": "archive"} if name == "log.jsonl" else {"class": "replace"}
+    at = len(old) // 2
+    with vault() as v:
+        (v.src / name).write_bytes(old)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": name, **rule}]}))
+        v.start(f"config={config}")
+        v.rest()
+        for again in (False, True):
+            fd = os.open(v.mnt / name, os.O_RDWR)
+            os.read(fd, 100)
+            trace = Strace(v.daemon.pid, "openat", "openat:error=EMFILE:when=1",
+                           path=v.src / ".jsonlfs")
+            with pytest.raises(OSError, match="Too many open files"):
+                os.pwrite(fd, new[:at], 0)
+            trace.end()
+            os.pwrite(fd, new[at:], at)
+            if again:
+                os.pwrite(fd, new[:at], 0)
+                os.close(fd)
+                continue
+            with pytest.raises(OSError, match="Too many open files"):
+                os.close(fd)
+            assert (v.src / name).read_bytes() == old
+        assert v.stop() == 0 and (v.src / name).read_bytes() == new
