@@ -468,6 +468,28 @@ int jsonl_file_append_frozen(struct jsonl_file *f, const struct iovec *iov, int 
 	return 0;
 }
 
+/* Opens it anew for appending, under its old number. `patient`: waits for a descriptor. */
+static int append_again(struct jsonl_file *f, bool patient)
+{
+	const struct timespec pause = {.tv_nsec = FILE_AGAIN_MS * 1000000L};
+	char path[32];
+	int fd, rc;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	for (int tried = 0;; tried++) {
+		fd = f->io->openat(f->io, AT_FDCWD, path, O_RDWR | O_APPEND, 0);
+		if ((fd != -EMFILE && fd != -ENFILE) || !patient || tried == FILE_AGAIN)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (fd < 0)
+		return fd;
+	rc = f->io->refer(f->io, fd, f->append_fd);
+	f->io->close(f->io, fd);
+	f->append_lost = rc != 0;
+	return rc;
+}
+
 static int file_freeze(struct jsonl_file *f, bool any, off_t *end)
 {
 	struct stat st;
@@ -475,9 +497,8 @@ static int file_freeze(struct jsonl_file *f, bool any, off_t *end)
 
 	jsonl_file_backpressure(f);
 	pthread_mutex_lock(&f->lock);
-	if (f->append_fd < 0)
-		rc = -EBADF;
-	else
+	rc = f->append_fd < 0 ? -EBADF : f->append_lost ? append_again(f, false) : 0;
+	if (!rc)
 		rc = f->io->trylock(f->io, f->append_fd);
 	if (rc) {
 		pthread_mutex_unlock(&f->lock);
@@ -507,27 +528,6 @@ int jsonl_file_freeze_any(struct jsonl_file *f, off_t *end)
 	return file_freeze(f, true, end);
 }
 
-/* Opens it anew for appending, under its old number. */
-static int append_again(struct jsonl_file *f)
-{
-	const struct timespec pause = {.tv_nsec = FILE_AGAIN_MS * 1000000L};
-	char path[32];
-	int fd, rc;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	for (int tried = 0;; tried++) {
-		fd = f->io->openat(f->io, AT_FDCWD, path, O_RDWR | O_APPEND, 0);
-		if ((fd != -EMFILE && fd != -ENFILE) || tried == FILE_AGAIN)
-			break;
-		nanosleep(&pause, NULL);
-	}
-	if (fd < 0)
-		return fd;
-	rc = f->io->refer(f->io, fd, f->append_fd);
-	f->io->close(f->io, fd);
-	return rc;
-}
-
 int jsonl_file_ask_writers(struct jsonl_file *f, int (*ask)(int fd))
 {
 	int rc, failed = 0;
@@ -539,8 +539,9 @@ int jsonl_file_ask_writers(struct jsonl_file *f, int (*ask)(int fd))
 		/* A sync that is under way does as well by the other. */
 		rc = f->io->refer(f->io, f->fd, f->append_fd);
 		if (!rc) {
+			f->append_lost = true;
 			rc = ask(f->fd);
-			failed = append_again(f);
+			failed = append_again(f, true);
 		}
 	}
 	pthread_mutex_unlock(&f->lock);

@@ -36,6 +36,7 @@ struct jsonl_file {
 
 	pthread_mutex_t lock; /* held over an append; under it: */
 	int append_fd;
+	bool append_lost; /* it is open for reading only: see jsonl_file_ask_writers */
 	off_t quiet_size; /* of the file when append_fd was opened and nobody else was
 			   * writing; -1: others were, or the end has been brought in
 			   * order since */

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from mount_rig import LONG, PYTHON, Strace, each_call, vault, wait_for
+from mount_rig import BUILD, LONG, PYTHON, Strace, each_call, vault, wait_for
 
 CLIENT = Path(__file__).resolve().parent / "rewrite_client.py"
 # What changes files, also the answers to the kernel; and what is opened.
@@ -436,3 +436,29 @@ def test_a_write_for_which_nothing_could_be_begun_is_missing(name):
                 os.close(fd)
             assert (v.src / name).read_bytes() == old
         assert v.stop() == 0 and (v.src / name).read_bytes() == new
+
+
+def test_a_log_that_could_not_be_opened_again_for_appending():
+    """After the question for writers outside, which cannot be asked with it open."""
+    ctl = BUILD / "fs" / "ctl" / "jsonlfsctl"
+    with vault() as v:
+        v.file().write_bytes(OLD + b"oops\n")
+        v.start()
+        v.rest()
+        with open(v.mnt / "log.jsonl", "ab") as f:
+            f.write(BESIDE)
+        for fd in os.listdir(f"/proc/{v.daemon.pid}/fd"):
+            proc = Path(f"/proc/{v.daemon.pid}")
+            text = (proc / "fdinfo" / fd).read_text()
+            flags = int(re.search(r"flags:\t(\d+)", text)[1], 8) & (os.O_ACCMODE | os.O_PATH)
+            if (proc / "fd" / fd).readlink() == v.file() and flags == os.O_RDONLY:
+                break
+        trace = Strace(v.daemon.pid, "openat", "openat:error=EACCES:when=1",
+                       path=f"/proc/self/fd/{fd}")
+        p = subprocess.run([ctl, "repair", "--apply", v.mnt / "log.jsonl"], timeout=30,
+                           capture_output=True, check=False)
+        trace.end()
+        assert b"permission denied" in p.stderr
+        with open(v.mnt / "log.jsonl", "ab") as f:
+            f.write(LAST)
+        assert v.stop() == 0 and v.file().read_bytes() == OLD + b"oops\n" + BESIDE + LAST
