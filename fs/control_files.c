@@ -13,6 +13,7 @@
 #include "repair.h"
 #include "report.h"
 #include "rewrite.h"
+#include "seen.h"
 #include "shared.h"
 
 #define FILES_RETRY_MS 10 /* while somebody outside holds the lock */
@@ -156,6 +157,8 @@ static int put_in_place(struct log *l, off_t base, const struct timespec *times)
 {
 	struct fs_new_content c = {.fd = l->staged,
 				   .ino = l->inode->ino,
+				   .generation = fs_version_generation(
+				       jsonl_file_fd(l->file), ""),
 				   .base = base,
 				   .attributes = jsonl_file_fd(l->file),
 				   .old_times = times,

@@ -339,13 +339,14 @@ static bool source_begun(struct renaming *r, struct timespec *begun)
 /* Which part of the log does the source stand for? What its maker has seen: the process
  * that renames, if it has read the log. If another one has, nothing may have come since
  * the source was begun, which is taken to be before the log was read for it. */
-static int replacement_base(struct renaming *r, off_t visible, off_t *base)
+static int replacement_base(struct renaming *r, struct fs_shared *shared, off_t visible,
+			    off_t *base)
 {
 	struct timespec begun;
 	struct stat st;
 	int rc;
 
-	rc = fs_rewrite_base(r->m, r->dst, fuse_req_ctx(r->req)->pid, visible, base);
+	rc = fs_rewrite_base(shared, fuse_req_ctx(r->req)->pid, visible, base);
 	if (rc)
 		return rc < 0 ? rc : 0;
 	rc = fs_inode_stat(r->m, r->dst, &st);
@@ -369,9 +370,10 @@ static int replace_log(struct renaming *r, struct fs_shared *shared)
 	int rc = src < 0 ? src : jsonl_file_visible(fs_shared_file(shared), &visible);
 
 	c.ino = r->dst->ino;
+	c.generation = fs_version_generation(jsonl_file_fd(fs_shared_file(shared)), "");
 	c.size = r->src_st.st_size;
 	if (!rc)
-		rc = replacement_base(r, visible, &c.base);
+		rc = replacement_base(r, shared, visible, &c.base);
 	if (rc == -EBUSY)
 		return rc;
 	if (!rc)
@@ -388,7 +390,7 @@ static int replace_log(struct renaming *r, struct fs_shared *shared)
 		return rc;
 	r->m->stats.rewrites++;
 	if (fs_process_identify(fuse_req_ctx(r->req)->pid, &who))
-		fs_rewrite_written(r->m, r->dst, &who, end);
+		fs_rewrite_written(shared, &who, end);
 	return unlinkat(r->old_fd, r->old_name, 0) < 0 ? -errno : 0;
 }
 

@@ -202,7 +202,7 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 {
 	struct governed *g = governed_of(h);
 	struct fs_mount *m = g->m;
-	struct fs_shared *held;
+	struct fs_shared *shared, *held;
 	struct jsonl_file *file;
 	off_t visible;
 	int rc;
@@ -211,11 +211,12 @@ static void governed_read(fuse_req_t req, struct fs_handle *h, size_t size, off_
 		fs_reply_read(req, g->rewrite->staged.fd, size, off);
 		return;
 	}
-	file = fs_shared_file(fs_follow_hold(g, &held));
+	shared = fs_follow_hold(g, &held);
+	file = fs_shared_file(shared);
 	rc = jsonl_file_visible(file, &visible);
 	if (!rc && off + (off_t)size >= visible &&
 	    fs_rewrite_mode(g) != JSONL_REWRITE_DENY)
-		fs_rewrite_seen(g, fuse_req_ctx(req)->pid, visible);
+		fs_rewrite_seen(g, shared, fuse_req_ctx(req)->pid, visible);
 	if (!rc && off < visible && (uint64_t)(visible - off) < size)
 		size = (size_t)(visible - off);
 	if (rc)

@@ -9,6 +9,7 @@
 #include "cross.h"
 #include "ops.h"
 #include "seen.h"
+#include "statefile.h"
 
 int fs_rewrite_mode(const struct governed *g)
 {
@@ -17,10 +18,18 @@ int fs_rewrite_mode(const struct governed *g)
 
 /* ---- what its program has seen ---- */
 
-void fs_rewrite_seen(struct governed *g, pid_t pid, off_t end)
+static struct fs_version version_of(const struct fs_shared *s, off_t size)
 {
-	struct fs_version v = {
-	    .dev = g->base.inode->dev, .ino = g->base.inode->ino, .size = end};
+	return (struct fs_version){
+	    .dev = s->inode->dev,
+	    .ino = s->inode->ino,
+	    .size = size,
+	    .generation = fs_version_generation(jsonl_file_fd(s->file), "")};
+}
+
+void fs_rewrite_seen(struct governed *g, const struct fs_shared *s, pid_t pid, off_t end)
+{
+	struct fs_version v;
 	char path[PATH_MAX];
 	struct fs_process p;
 
@@ -29,7 +38,8 @@ void fs_rewrite_seen(struct governed *g, pid_t pid, off_t end)
 		return;
 	if (!fs_process_identify(pid, &p))
 		return;
-	fs_path_of(g->m, g->base.inode, path, sizeof(path));
+	fs_path_of(g->m, s->inode, path, sizeof(path));
+	v = version_of(s, end);
 	fs_seen_note(g->m, path, &p, &v);
 	g->seen_pid = pid;
 	g->seen_end = end;
@@ -46,33 +56,32 @@ void fs_rewrite_appends(struct governed *g, pid_t pid)
 	fs_seen_forget(g->m, path, &p);
 }
 
-int fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible,
-		    off_t *base)
+int fs_rewrite_base(struct fs_shared *s, pid_t pid, off_t visible, off_t *base)
 {
 	char path[PATH_MAX];
 	struct fs_process p;
-	struct fs_version v;
+	struct fs_version v, now;
 
 	*base = visible;
-	fs_path_of(m, i, path, sizeof(path));
-	if (!fs_process_identify(pid, &p) || !fs_seen_find(m, path, &p, &v))
+	fs_path_of(s->m, s->inode, path, sizeof(path));
+	if (!fs_process_identify(pid, &p) || !fs_seen_find(s->m, path, &p, &v))
 		return 0;
-	if (v.dev != i->dev || v.ino != i->ino || v.size > visible)
+	now = version_of(s, v.size);
+	if (!fs_version_same(&v, &now) || v.size > visible)
 		return -ESTALE;
 	*base = v.size;
 	return 1;
 }
 
-void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i,
-			const struct fs_process *p, off_t end)
+void fs_rewrite_written(struct fs_shared *s, const struct fs_process *p, off_t end)
 {
-	struct fs_version v = {.dev = i->dev, .ino = i->ino, .size = end};
+	struct fs_version v = version_of(s, end);
 	char path[PATH_MAX];
 
 	if (!p->tgid)
 		return;
-	fs_path_of(m, i, path, sizeof(path));
-	fs_seen_note(m, path, p, &v);
+	fs_path_of(s->m, s->inode, path, sizeof(path));
+	fs_seen_note(s->m, path, p, &v);
 }
 
 /* ---- beginning and end ---- */
@@ -94,9 +103,9 @@ int fs_rewrite_begin(struct governed *g, const struct fuse_ctx *caller, off_t at
 		pthread_mutex_unlock(&g->base.inode->lock);
 		return rc;
 	}
-	w->outdated = fs_rewrite_base(g->m, g->base.inode, caller->pid, visible,
-				      &w->base) == -ESTALE;
+	w->outdated = fs_rewrite_base(g->shared, caller->pid, visible, &w->base) == -ESTALE;
 	w->ino = g->base.inode->ino;
+	w->generation = fs_version_generation(jsonl_file_fd(file), "");
 	w->done = -1;
 	pthread_mutex_lock(&g->base.inode->lock);
 	if (!g->rewrite) {
@@ -271,6 +280,7 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 	struct fs_rewrite *w = g->rewrite;
 	struct fs_new_content c = {.fd = w->staged.fd,
 				   .ino = w->ino,
+				   .generation = w->generation,
 				   .base = w->base,
 				   .attributes = jsonl_file_fd(g->shared->file)};
 	struct stat st;
@@ -294,7 +304,9 @@ static int rewrite_archive(struct governed *g, off_t *at, const char **why)
 		w->base = end;
 		w->done = -1;
 		w->ino = g->base.inode->ino;
-		fs_rewrite_written(g->m, g->base.inode, &w->staged.opener, end);
+		w->generation =
+		    fs_version_generation(jsonl_file_fd(g->shared->file), "");
+		fs_rewrite_written(g->shared, &w->staged.opener, end);
 	}
 	return rc;
 }

@@ -15,6 +15,7 @@ struct fs_rewrite {
 	struct fs_staged staged;
 	/* Under staged.lock: */
 	ino_t ino;	 /* the version of the log that this is about */
+	uint64_t generation; /* seen.h */
 	bool outdated;	 /* its program has read an earlier one */
 	off_t base;   /* bytes of the log that its program has seen */
 	off_t done;   /* bytes of the staged content that are in the log; -1: none yet */
@@ -43,6 +44,7 @@ struct fs_new_content {
 	off_t size;
 	bool unfinished; /* whole records, but the last one has no newline */
 	ino_t ino;	 /* of the log that it is to replace */
+	uint64_t generation; /* and seen.h */
 	off_t base;	 /* bytes of the log that it stands for */
 	int attributes;	 /* the file whose mode, owner, ACL and attributes it gets */
 	bool times;	 /* and its times; else: */
@@ -61,16 +63,15 @@ int fs_rewrite_replace(struct fs_mount *m, struct fs_inode *i, struct fs_shared 
 		       const struct fs_new_content *c, off_t *end, char *archive,
 		       const char **why) jsonl_must_check;
 
-/* A read of this process has met the end of the log. */
-void fs_rewrite_seen(struct governed *g, pid_t pid, off_t end);
+/* A read of this process has met the end of the log, which `s` is. */
+void fs_rewrite_seen(struct governed *g, const struct fs_shared *s, pid_t pid, off_t end);
 /* The process has begun to append: from here on it knows what is in the log. */
 void fs_rewrite_appends(struct governed *g, pid_t pid);
 /* How much of the log the process has seen: where a read of it met the end. 1; 0: it has
  * read none of it, *base is `visible`; -ESTALE: what it has read has been replaced. */
-int fs_rewrite_base(struct fs_mount *m, struct fs_inode *i, pid_t pid, off_t visible,
+int fs_rewrite_base(struct fs_shared *s, pid_t pid, off_t visible,
 		    off_t *base) jsonl_must_check;
 /* The process has written the log anew, and knows its first `end` bytes. */
-void fs_rewrite_written(struct fs_mount *m, struct fs_inode *i,
-			const struct fs_process *p, off_t end);
+void fs_rewrite_written(struct fs_shared *s, const struct fs_process *p, off_t end);
 
 #endif

@@ -21,6 +21,7 @@
 #include "cross.h"
 #include "inode.h"
 #include "replace.h"
+#include "seen.h"
 #include "transaction.h"
 
 #define REPLACE_FREEZE_MS 500
@@ -66,7 +67,8 @@ static int replacing_check(struct replacing *r)
 
 	if (fstatat(r->dir_fd, r->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? -ESTALE : -errno;
-	if (st.st_dev != r->inode->dev || st.st_ino != r->content->ino)
+	if (st.st_dev != r->inode->dev || st.st_ino != r->content->ino ||
+	    fs_version_generation(r->dir_fd, r->name) != r->content->generation)
 		return -ESTALE;
 	if (st.st_nlink > 1) {
 		r->why = "the log has other names, which would keep the old content";

@@ -17,10 +17,13 @@ struct fs_version {
 	ino_t ino;
 	off_t size;
 	struct timespec mtime;
-	uint64_t generation; /* statefile_lost.c: which file of this number */
+	uint64_t generation; /* which file of this number */
 };
 
 struct fs_seen;
+
+/* statefile_lost.c. Of `name` in `dir`, or with "" of the descriptor itself. */
+uint64_t fs_version_generation(int dir, const char *name);
 
 int fs_seen_init(struct fs_mount *m) jsonl_must_check;
 void fs_seen_deinit(struct fs_mount *m);

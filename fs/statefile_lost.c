@@ -24,7 +24,7 @@ pthread_mutex_t *fs_statefile_lock(const struct fs_inode *i)
 
 /* Inode numbers are used again at once, and times are coarse: the file handle has what
  * tells two files of one number apart. 0 where there are none. */
-static uint64_t generation_of(int dir, const char *name, int flags)
+uint64_t fs_version_generation(int dir, const char *name)
 {
 	union {
 		struct file_handle h;
@@ -33,7 +33,7 @@ static uint64_t generation_of(int dir, const char *name, int flags)
 	int id;
 
 	buf.h.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(dir, name, &buf.h, &id, flags) < 0)
+	if (name_to_handle_at(dir, name, &buf.h, &id, AT_EMPTY_PATH) < 0)
 		return 0;
 	return jsonl_hash(JSONL_HASH_START, buf.h.f_handle, buf.h.handle_bytes);
 }
@@ -46,7 +46,7 @@ int fs_version_of(int dir, const char *name, struct fs_version *v, struct stat *
 				 .ino = st->st_ino,
 				 .size = st->st_size,
 				 .mtime = st->st_mtim,
-				 .generation = generation_of(dir, name, AT_EMPTY_PATH)};
+				 .generation = fs_version_generation(dir, name)};
 	return 0;
 }
 

@@ -677,3 +677,22 @@ def test_an_old_reading(archive):
     os.rename(m.p("t"), m.p("x.jsonl"))
     m.p("x.jsonl").write_bytes(rec(5))
     assert numbers(m.both("x.jsonl")) == [5] and len(archived(m)) == 3
+
+
+def test_an_old_reading_of_a_file_whose_number_is_used_again(archive):
+    """Two rewrites later the log may have the inode number that it had: it is another file."""
+    m = archive
+    append(m.p("x.jsonl"), rec(1))
+    script = ("for k in 2, 3:\n    with open('x.jsonl', 'wb') as f:\n"
+              "        f.write(b'{\"n\":%d}\\n' % k * 10)\n")
+    for _ in range(60):
+        m.p("x.jsonl").read_bytes()
+        number = m.b("x.jsonl").stat().st_ino
+        run(PYTHON, "-c", script, cwd=m.mnt, check=0)
+        if m.b("x.jsonl").stat().st_ino == number:
+            break
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, rec(4))
+    with refused(errno.ESTALE):
+        os.close(fd)
+    assert numbers(m.both("x.jsonl")) == [3] * 10
