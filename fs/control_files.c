@@ -28,6 +28,8 @@ struct log {
 	struct jsonl_file *file;
 	const struct jsonl_settings *settings;
 	char path[PATH_MAX];
+	ino_t ino; /* the version that it is made from */
+	uint64_t generation;
 	int staged; /* the new content, which nobody else can change; -1 */
 };
 
@@ -97,6 +99,8 @@ static int log_open(struct log *l)
 	if (rc)
 		return rc;
 	l->file = fs_shared_file(l->shared);
+	l->ino = l->inode->ino;
+	l->generation = fs_version_generation(jsonl_file_fd(l->file), "");
 	fs_path_of(l->m, l->inode, l->path, sizeof(l->path));
 	l->settings = fs_settings_of(l->m, l->inode);
 	if (!l->settings)
@@ -156,9 +160,8 @@ static int stage(struct log *l, int from, off_t size)
 static int put_in_place(struct log *l, off_t base, const struct timespec *times)
 {
 	struct fs_new_content c = {.fd = l->staged,
-				   .ino = l->inode->ino,
-				   .generation = fs_version_generation(
-				       jsonl_file_fd(l->file), ""),
+				   .ino = l->ino,
+				   .generation = l->generation,
 				   .base = base,
 				   .attributes = jsonl_file_fd(l->file),
 				   .old_times = times,

@@ -462,3 +462,25 @@ def test_a_log_that_could_not_be_opened_again_for_appending():
         with open(v.mnt / "log.jsonl", "ab") as f:
             f.write(LAST)
         assert v.stop() == 0 and v.file().read_bytes() == OLD + b"oops\n" + BESIDE + LAST
+
+
+def test_an_edit_of_what_is_replaced_meanwhile_is_refused():
+    """Between the look at what it was made from and the moment when it takes its place."""
+    ctl = BUILD / "fs" / "ctl" / "jsonlfsctl"
+    with vault() as v:
+        v.file().write_bytes(OLD)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": "log.jsonl", "rewrite": "archive"}]}))
+        v.start(f"config={config}")
+        v.rest()
+        # The first of each thread: that of the worker is over when a program has been answered.
+        trace = Strace(v.daemon.pid, "writev", "writev:delay_enter=1000000:when=1")
+        assert not (v.mnt / "nothing").exists()
+        p = subprocess.Popen([ctl, "delete-record", "--line=1", v.mnt / "log.jsonl"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.5)
+        (v.mnt / "log.jsonl").write_bytes(NEW)
+        out, err = p.communicate(timeout=20)
+        trace.end()
+        assert p.returncode and b"changed by somebody else" in err, (out, err)
+        assert v.stop() == 0 and v.file().read_bytes() == NEW
