@@ -218,8 +218,10 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 
 	jsonl_file_view_hold(f, f->end);
 	rc = block_write(f, stage, buf);
-	if (!rc && c->durable)
-		rc = jsonl_file_sync_frozen(f, false) ? -EIO : 0;
+	/* A sync for others that failed meanwhile may have taken the block along. */
+	if (!rc && c->durable &&
+	    (jsonl_file_sync_frozen(f, false) || jsonl_file_is_poisoned(f)))
+		rc = -EIO;
 	if (rc) {
 		undone = block_undo(f, stage, c->durable, buf);
 		if (rc == -EIO)

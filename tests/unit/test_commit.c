@@ -324,9 +324,60 @@ static void run(unsigned every, bool blocks)
 	pthread_mutex_destroy(&disk.lock);
 }
 
+/* ---- a block beside a sync that fails ---- */
+
+static struct jsonl_file_user neighbour;
+static unsigned neighbour_syncs;
+
+static int first_fails(const struct jsonl_io *io, int fd)
+{
+	return fd == disk.fd && neighbour_syncs++ == 0 ? -EIO : 0;
+}
+
+/* When the block has been written, and before it is synced, the sync of another program's
+ * record fails: it takes the pages of both along, and the next one has nothing to say. */
+static ssize_t writes_and_loses(const struct jsonl_io *io, int fd,
+				const struct iovec *iov, int n)
+{
+	ssize_t got = jsonl_io_system.writev(io, fd, iov, n);
+
+	if (fd == disk.fd && neighbour.last && !neighbour_syncs)
+		CHECK(jsonl_file_sync(file, &neighbour) == -EIO);
+	return got;
+}
+
+static void test_block_beside_a_sync_that_fails(void)
+{
+	struct jsonl_file_options opt = {
+	    .maxrecord = 4096, .maxdepth = 8, .retain = true};
+	struct iovec iov = {.iov_base = "{\"n\":1}\n", .iov_len = 8};
+	struct program p = {.intent.fd = scratch_file()};
+	struct jsonl_file_user user = {0};
+	char path[] = "/tmp/jsonl-commit-XXXXXX";
+	int fd = mkostemp(path, O_APPEND);
+	struct stat st;
+
+	disk = (struct disk){.io = jsonl_io_system, .fd = fd};
+	disk.io.fdatasync = first_fails;
+	disk.io.writev = writes_and_loses;
+	CHECK(jsonl_file_new(&disk.io, open(path, O_RDONLY), &opt, &events, NULL,
+			     &file) == 0);
+	jsonl_file_set_append_fd(file, fd, true);
+	unlink(path);
+	CHECK(jsonl_file_append(file, &iov, 1, &neighbour, NULL) == 0);
+	program_block(&p, &user, 0);
+	CHECK(neighbour_syncs > 1 && p.told == 1 && !p.blocks && !p.wrong);
+	CHECK(fstat(fd, &st) == 0 && st.st_size == 8);
+	program_block(&p, &user, 1);
+	CHECK(p.told == 1 && p.blocks == 1 && !p.wrong);
+	jsonl_file_free(file);
+	close(p.intent.fd);
+}
+
 int main(void)
 {
 	alarm(100); /* a lost wake-up */
+	test_block_beside_a_sync_that_fails();
 	run(0, false);
 	run(7, false);
 	run(2, false);
