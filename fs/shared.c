@@ -181,19 +181,37 @@ static int shared_new(struct fs_mount *m, struct fs_inode *i, struct fs_shared *
 	return 0;
 }
 
+/* What recovery could not bring in order stands in the way of any append: whoever comes
+ * next tries again. */
+static int shared_recover(struct fs_mount *m, struct fs_shared *s)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int rc = 0;
+
+	if (s->recovered)
+		return 0;
+	pthread_mutex_lock(&lock);
+	if (!s->recovered && m->intents_left)
+		rc = fs_transaction_recover_one(m, s);
+	if (!rc)
+		s->recovered = true;
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
 static int shared_appendable(struct fs_mount *m, struct fs_shared *s)
 {
 	bool quiet;
 	int fd;
 
 	if (jsonl_file_can_append(s->file))
-		return 0;
+		return shared_recover(m, s);
 	quiet = is_quiet(jsonl_file_fd(s->file));
 	fd = fs_inode_open(m, s->inode, O_RDWR | O_APPEND);
 	if (fd < 0)
 		return fd;
 	jsonl_file_set_append_fd(s->file, fd, quiet);
-	return m->intents_left ? fs_transaction_recover_one(m, s) : 0;
+	return shared_recover(m, s);
 }
 
 static int shared_get(struct fs_mount *m, struct fs_inode *i, bool append,

@@ -22,7 +22,8 @@ struct fs_shared {
 	_Atomic bool poisoned; /* in the mount's count of such files */
 	/* transaction.h: its descriptor, -1: none was needed, under inode->lock */
 	struct jsonl_intent intent;
-	bool ordered; /* is the file system; found out with the first intent */
+	_Atomic bool recovered; /* what a crash left of its commits is in order */
+	bool ordered;		/* is the file system; found out with the first intent */
 	_Atomic uint64_t
 	    counted_syncs; /* of the file's, that are in the mount's counter */
 };

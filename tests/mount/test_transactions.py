@@ -423,3 +423,23 @@ def test_an_intent_goes_when_its_log_is_gone_and_waits_for_its_directory(mount):
     m.b("elsewhere").rename(m.b("d"))
     m.start()
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+def test_nothing_is_appended_behind_a_part_that_could_not_be_cut_yet(mount):
+    """A program outside holds the lock at mount time and at the first open."""
+    held = []
+
+    def prepare(vault):
+        (vault / "x.jsonl").write_bytes(b'0\n{"n":1} \n')
+        mark(vault / "x.jsonl", 2, BLOCK)
+        intent(vault, b"x.jsonl")
+        held.append(open(vault / "x.jsonl", "rb"))
+        fcntl.flock(held[0], fcntl.LOCK_EX)
+
+    m = mount(CLOSE, prepare=prepare)
+    for _ in range(2):
+        with refused(errno.EAGAIN):
+            os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND)
+    held[0].close()
+    append(m.p("x.jsonl"), b"1\n2\n")
+    assert m.both("x.jsonl") == b"0\n1\n2\n"
