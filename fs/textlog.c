@@ -41,8 +41,9 @@ static struct textlog *textlog_of(struct fs_handle *h)
 
 /* ---- the block ---- */
 
-/* By one write: nobody else's bytes get between those of one, whoever takes no lock. `stays`:
- * the block could not be made durable, and not be taken out of the file again either. */
+/* By one write: nobody else's bytes get between those of one, whoever takes no lock.
+ * `stays`: the block could not be made durable, and not be taken out of the file again
+ * either. */
 static int block_append(int fd, const struct iovec *block, bool durable, bool *stays)
 {
 	struct iovec iov = *block;
@@ -128,7 +129,8 @@ static int textlog_commit(struct textlog *t)
 	fs_caller_restore(&saved);
 	if (rc && stays) {
 		/* Not once more: it would be there twice. */
-		fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc);
+		(void)fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc,
+					       false);
 		(void)!jsonl_stage_discard(t->block.stage);
 	}
 	if (rc)
@@ -400,7 +402,7 @@ static void textlog_abandon(struct fs_handle *h)
 	pthread_mutex_lock(&t->lock);
 	rc = textlog_commit(t);
 	if (rc) {
-		fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc);
+		(void)fs_transaction_set_aside(&t->block, t->base.inode, t->fd, rc, true);
 		(void)!jsonl_stage_discard(t->block.stage);
 	}
 	pthread_mutex_unlock(&t->lock);

@@ -314,9 +314,30 @@ void fs_transaction_unmap(struct fs_stage_map *map)
 		munmap(map->at, map->len);
 }
 
+/* Neither the log nor the quarantine takes it: its file is for the next mount. False:
+ * there is none. */
+static bool transaction_leave(struct fs_transaction *t, const char *path, int error)
+{
+	uint64_t len = jsonl_stage_length(t->stage);
+	const char *file;
+
+	(void)!jsonl_stage_sync(t->stage);
+	file = jsonl_stage_file(t->stage);
+	if (!file)
+		return false;
+	FS_LOG(LOG_ERR, t->ids.uid, "transaction-stays", FS_STR("path", path),
+	       FS_INT("length", len), FS_STR("kept", file),
+	       FS_STR("error", jsonl_error_text(error)),
+	       FS_STR("hint",
+		      "it is tried again at the next mount: make room (jsonlfsctl "
+		      "quarantine drop, quarantine_max)"));
+	jsonl_stage_leave(t->stage);
+	return true;
+}
+
 /* What cannot be committed is kept, as what is refused is. */
-void fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
-			      int code)
+bool fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
+			      int code, bool leave)
 {
 	struct fs_mount *m = t->m;
 	struct fs_stage_map map;
@@ -335,26 +356,29 @@ void fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int 
 	    .durable = true,
 	};
 	int rc = fs_transaction_map(t->stage, &map, &iov);
+	bool stays;
 
 	fs_path_of(m, i, path, sizeof(path));
-	if (!rc) {
+	if (!rc)
 		rc = jsonl_quarantine_put(m->quarantine, &item, name);
-		if (rc)
-			fs_ident_lost(&m->stats, path, &iov, 1);
-		else
-			m->stats.quarantined++;
-	}
+	stays = rc && leave && transaction_leave(t, path, rc);
+	if (!rc)
+		m->stats.quarantined++;
+	else if (!stays && (map.at || iov.iov_base))
+		fs_ident_lost(&m->stats, path, &iov, 1);
 	fs_transaction_unmap(&map);
 	FS_LOG(LOG_ERR, t->ids.uid, "transaction-failed", FS_STR("path", path),
 	       FS_INT("length", iov.iov_len), FS_STR("reason", jsonl_error_text(code)),
 	       FS_STR("quarantine", rc ? "" : name),
 	       FS_STR("error", rc ? jsonl_error_text(rc) : ""));
+	return stays;
 }
 
-static void transaction_set_aside(struct governed *g, int code)
+static bool transaction_set_aside(struct governed *g, int code)
 {
-	fs_transaction_set_aside(g->transaction, g->base.inode,
-				 jsonl_file_fd(fs_shared_file(g->shared)), code);
+	return fs_transaction_set_aside(g->transaction, g->base.inode,
+					jsonl_file_fd(fs_shared_file(g->shared)), code,
+					true);
 }
 
 int fs_transaction_release(struct governed *g, bool last)
@@ -368,7 +392,7 @@ int fs_transaction_release(struct governed *g, bool last)
 	rc = fs_transaction_commit(g);
 	if (!rc || (rc == -EAGAIN && !last))
 		return rc;
-	transaction_set_aside(g, rc);
+	(void)transaction_set_aside(g, rc);
 	(void)!jsonl_writer_rollback(g->writer, 0);
 	return 0;
 }
@@ -380,9 +404,10 @@ void fs_transaction_abandon(struct governed *g)
 	if (g->settings->killed == JSONL_KILLED_COMMIT)
 		return;
 	jsonl_writer_staged(g->writer, &records, &bytes);
-	if (bytes)
-		transaction_set_aside(g, JSONL_INCOMPLETE);
-	(void)!transaction_drop(g, "the mount ended before the file was closed");
+	if (bytes && transaction_set_aside(g, JSONL_INCOMPLETE))
+		(void)!jsonl_writer_rollback(g->writer, 0);
+	else
+		(void)!transaction_drop(g, "the mount ended before the file was closed");
 }
 
 int fs_transaction_truncate(struct governed *g, off_t size)

@@ -40,8 +40,8 @@ void fs_transaction_abandon(struct governed *g);
 /* ftruncate: 0 or -errno when it takes back what is staged, else 1. */
 int fs_transaction_truncate(struct governed *g, off_t size);
 
-/* Another file has taken the place of the log, whose number was `from`: its intent goes by
- * the new one. While the log is frozen, so that nothing is under way. */
+/* Another file has taken the place of the log, whose number was `from`: its intent goes
+ * by the new one. While the log is frozen, so that nothing is under way. */
 void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from);
 /* Nobody has the log open any more: its empty intent goes. */
 void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s);
@@ -61,9 +61,11 @@ int fs_transaction_begin(fuse_req_t req, struct fs_inode *i, const struct jsonl_
 enum fs_closing fs_transaction_closing(const struct fs_transaction *t, int flags,
 				       pid_t pid);
 /* Nobody is left who could be told that `code` keeps what is staged out of the file: it
- * goes to the quarantine, and the log says so. The stage stays as it is. */
-void fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
-			      int code);
+ * goes to the quarantine, and the log says so. The stage stays as it is, unless, with
+ * `leave`, the quarantine does not take it either: then its file is left for the next
+ * mount, and the answer is true. */
+bool fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int file_fd,
+			      int code, bool leave);
 
 /* ---- for both files ---- */
 void fs_transaction_intent_name(dev_t dev, ino_t ino, char buf[64]);

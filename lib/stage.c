@@ -97,6 +97,13 @@ int jsonl_stage_discard(struct jsonl_stage *s)
 	return rc;
 }
 
+void jsonl_stage_leave(struct jsonl_stage *s)
+{
+	if (s->fd >= 0)
+		s->io->close(s->io, steal_fd(&s->fd));
+	stage_reset(s);
+}
+
 int jsonl_stage_remove(const struct jsonl_io *io, int dir_fd, const char *name)
 {
 	int rc = io->unlinkat(io, dir_fd, name);

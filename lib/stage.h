@@ -54,6 +54,8 @@ int jsonl_stage_place(struct jsonl_stage *s, off_t *at, const char **bytes);
 void jsonl_stage_clear(struct jsonl_stage *s);
 /* The same, and a file does not come back. 0, or -errno: it may. */
 int jsonl_stage_discard(struct jsonl_stage *s) jsonl_must_check;
+/* The same, but its file stays as one that a crash has left. */
+void jsonl_stage_leave(struct jsonl_stage *s);
 /* Removes the file of one that is not open, for good. 0, also when it is gone, or
  * -errno. */
 int jsonl_stage_remove(const struct jsonl_io *io, int dir_fd,

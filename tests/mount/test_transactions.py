@@ -443,3 +443,32 @@ def test_nothing_is_appended_behind_a_part_that_could_not_be_cut_yet(mount):
     held[0].close()
     append(m.p("x.jsonl"), b"1\n2\n")
     assert m.both("x.jsonl") == b"0\n1\n2\n"
+
+
+@pytest.mark.parametrize("end", ["close", "unmount"])
+def test_what_neither_the_log_nor_the_quarantine_takes_waits_for_the_next_mount(mount, end):
+    """An fsync has said that it is safe."""
+    rows = b"".join(b'{"n":%d,"text":"abcdefghijklmnopqrstuvwxyz"}\n' % n for n in range(30_000))
+    m = mount(CLOSE, "quarantine_max=1M", "locktimeout=0.1")
+    append(m.p("x.jsonl"), b"0\n")
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND)
+    os.write(fd, rows)
+    os.fsync(fd)
+    if end == "close":
+        with open(m.b("x.jsonl"), "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with refused(errno.EAGAIN):
+                os.close(fd)
+            m.expect_log("transaction-stays", "x.jsonl")
+        m.stop()
+    else:
+        m.proc.send_signal(signal.SIGTERM)
+        m.proc.wait(20)
+        m.stop()
+        with refused(errno.ENOTCONN):
+            os.close(fd)
+    m.options = [CLOSE]
+    m.start()
+    assert m.both("x.jsonl") == b"0\n"
+    assert [data for _, data in m.quarantine()] == [rows]
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
