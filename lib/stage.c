@@ -15,6 +15,8 @@ struct jsonl_stage {
 	const struct jsonl_io *io;
 	int dir_fd;
 	char *name, *head;
+	size_t name_len; /* without the number of a file that is not the first */
+	unsigned files;	 /* made so far */
 	int (*made)(void *ctx, int fd);
 	void *ctx;
 	char *memory; /* all of it as long as there is no file */
@@ -37,9 +39,12 @@ static struct jsonl_stage *stage_alloc(const struct jsonl_io *io, int dir_fd,
 	s->io = io;
 	s->dir_fd = dir_fd;
 	s->fd = -1;
-	s->name = strndup(name, JSONL_STAGE_NAME - 1);
-	if (!s->name)
-		free(steal_ptr(&s));
+	s->name = malloc(JSONL_STAGE_NAME);
+	if (!s->name) {
+		free(s);
+		return NULL;
+	}
+	s->name_len = (size_t)snprintf(s->name, JSONL_STAGE_NAME, "%s", name);
 	return s;
 }
 
@@ -178,10 +183,15 @@ static int file_make(struct jsonl_stage *s)
 
 	if (s->dir_fd < 0)
 		return -EROFS;
+	/* The intent of the block before may still tell what became of the last one. */
+	if (s->files && s->name_len < JSONL_STAGE_NAME)
+		(void)snprintf(s->name + s->name_len, JSONL_STAGE_NAME - s->name_len,
+			       "-%x", s->files);
 	fd = s->io->openat(s->io, s->dir_fd, s->name,
 			   O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return fd;
+	s->files++;
 	rc = s->made ? s->made(s->ctx, fd) : 0;
 	if (!rc)
 		rc = jsonl_io_write_full(s->io, fd, iov, 2, &written);

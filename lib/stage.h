@@ -15,7 +15,8 @@
 
 struct jsonl_stage;
 
-/* `dir_fd`: where a file may be made, borrowed; -1: nowhere. `name`: of that file.
+/* `dir_fd`: where a file may be made, borrowed; -1: nowhere. `name`: of that file;
+ * a number is added for each that follows.
  * `path`: of the log, written in front of the content. `made` is called with the new
  * file's descriptor, 0 or -errno; may be NULL. */
 int jsonl_stage_new(const struct jsonl_io *io, int dir_fd, const char *name,

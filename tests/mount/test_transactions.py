@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from util import (
-    NOBODY, PYTHON, append, have, py, refused, run, running, sh, start, wait_for)
+    NOBODY, PYTHON, append, have, py, refused, run, running, sh, start, traced, wait_for)
 
 CLOSE = "commit=close"
 
@@ -471,4 +471,39 @@ def test_what_neither_the_log_nor_the_quarantine_takes_waits_for_the_next_mount(
     m.start()
     assert m.both("x.jsonl") == b"0\n"
     assert [data for _, data in m.quarantine()] == [rows]
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+def test_what_a_handle_stages_anew_is_not_taken_for_the_block_before_it(mount):
+    """Two blocks of one handle: by the program that opened it, and by a child that goes on. The
+    intent of the first one could not be emptied, as a power cut may also have it."""
+    m = mount(CLOSE)
+    code = (
+        "import os, sys, time\n"
+        "fd = os.open('x.jsonl', os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "os.write(fd, b'1\\n2\\n')\n"
+        "os.fsync(fd)\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    os.close(fd)\n"
+        "    os.wait()\n"
+        "while os.stat('x.jsonl').st_size == 0:\n"
+        "    time.sleep(0.01)\n"
+        "os.write(fd, b'3\\n4\\n')\n"
+        "os.fsync(fd)\n"
+        "print(flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with traced(m, "-e", "trace=ftruncate", "-e", "inject=ftruncate:error=EIO:when=3+",
+                "-o", "/dev/null"):
+        with running(PYTHON, "-c", code, cwd=m.mnt, stdout=subprocess.PIPE,
+                     start_new_session=True) as p:
+            p.stdout.readline()
+            assert m.both("x.jsonl") == b"1\n2\n"
+            m.clean = False
+            m.kill()
+            os.killpg(p.pid, signal.SIGKILL)
+    m.start()
+    assert m.both("x.jsonl") == b"1\n2\n"
+    assert [data for _, data in m.quarantine()] == [b"3\n4\n"]
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
