@@ -195,6 +195,9 @@ static bool recover_intent(struct fs_mount *m, const char *name, void *ctx)
 		if (rc == -ENOENT && target_gone(m, path, (dev_t)dev))
 			rc = 0;
 	}
+	if (rc && !path)
+		FS_LOG(LOG_ERR, (uid_t)-1, "intent-stays", FS_STR("intent", name),
+		       FS_STR("error", jsonl_error_text(rc)));
 	if (rc)
 		m->intents_left = true;
 	else
@@ -227,10 +230,12 @@ static bool intent_names(struct fs_mount *m, const char *intent, void *ctx)
 	cleanup_close int fd =
 	    openat(m->transactions_fd, intent, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char stage[JSONL_STAGE_NAME] = "";
-	int rc;
+	int rc = fd < 0 ? -errno : 0;
 
-	free(fd < 0 ? NULL : jsonl_commit_pending(m->io, fd, stage, &rc));
-	return strcmp(stage, ctx) == 0;
+	if (!rc)
+		free(jsonl_commit_pending(m->io, fd, stage, &rc));
+	/* One that cannot be read may name any. */
+	return rc || strcmp(stage, ctx) == 0;
 }
 
 /* As the handle would have done at its close, under the log's own intent, so that a crash

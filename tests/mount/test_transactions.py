@@ -348,15 +348,17 @@ def mark(path, before, block):
     os.setxattr(path, NAME, head + struct.pack("=Q", fnv(head + struct.pack("=Q", os.stat(path).st_ino))))
 
 
-def intent(vault, path):
-    """A file that says which log to look at."""
-    head = struct.pack("=QQQQ", 0x325F4C4E4F534A2E, 0, 0, 0)
-    tail = struct.pack("=IIII", len(path), 0, 0, 0) + path
-    check = struct.pack("=Q", fnv(head + struct.pack("=Q", 0) + tail))
+def intent(vault, path, before=0, block=b"", stage=b""):
+    """A file that says which log to look at, and with a block what is being appended there."""
+    def one(before, block, stage):
+        head = struct.pack("=QQQQ", 0x325F4C4E4F534A2E, before, len(block), fnv(block) if block else 0)
+        tail = struct.pack("=IIII", len(path), len(stage), len(block), 0) + path + stage + block
+        return head + struct.pack("=Q", fnv(head + struct.pack("=Q", 0) + tail)) + tail
+
     st = os.stat(vault / os.fsdecode(path))
     at = vault / f".jsonlfs/transactions/intent-{st.st_dev:x}-{st.st_ino:x}"
     at.parent.mkdir(parents=True, exist_ok=True)
-    at.write_bytes(head + check + tail)
+    at.write_bytes(one(0, b"", b"") + (one(before, block, stage) if block else b""))
     return at.name
 
 
@@ -506,4 +508,24 @@ def test_what_a_handle_stages_anew_is_not_taken_for_the_block_before_it(mount):
     m.start()
     assert m.both("x.jsonl") == b"1\n2\n"
     assert [data for _, data in m.quarantine()] == [b"3\n4\n"]
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+def test_a_stage_waits_as_long_as_an_intent_cannot_be_read(mount):
+    """The stage may be of a block that is in the log."""
+    m = mount(CLOSE, "killed=commit")
+    append(m.p("x.jsonl"), b"0\n1\n2\n")
+    m.stop()
+    left(m.b(), "stage-1-1", "x.jsonl", b"1\n2\n")
+    where = m.b(".jsonlfs/transactions") / intent(m.b(), b"x.jsonl", 2, b"1\n2\n", b"stage-1-1")
+    where.rename(where.with_name("kept"))
+    where.mkdir()  # read(2) fails
+    m.start()
+    m.expect_log("intent-stays", where.name)
+    m.stop()
+    where.rmdir()
+    where.with_name("kept").rename(where)
+    m.start()
+    assert m.both("x.jsonl") == b"0\n1\n2\n"
+    assert not m.quarantine()
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
