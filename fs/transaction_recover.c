@@ -245,6 +245,7 @@ static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stag
 	struct jsonl_intent intent = {.fd = -1};
 	struct jsonl_transaction c = {
 	    .io = m->io, .intent = &intent, .path = path, .durable = true};
+	enum jsonl_recovered what;
 	char name[64];
 	struct stat st;
 	struct target t;
@@ -258,7 +259,12 @@ static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stag
 		rc = intent.fd = fs_transaction_intent_open(m, name);
 	}
 	if (rc >= 0) {
-		rc = jsonl_commit_run(&c, t.file, stage, NULL);
+		/* Another block's may be in there still, with a part of it in the log. */
+		rc = m->intents_left ? jsonl_commit_recover(m->io, m->transactions_fd,
+							    intent.fd, t.file, &what)
+				     : 0;
+		if (!rc)
+			rc = jsonl_commit_run(&c, t.file, stage, NULL);
 		close(intent.fd);
 		/* What a failure has left there is for the next time. */
 		if (!rc && !jsonl_stage_file(stage))

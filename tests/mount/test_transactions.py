@@ -529,3 +529,23 @@ def test_a_stage_waits_as_long_as_an_intent_cannot_be_read(mount):
     assert m.both("x.jsonl") == b"0\n1\n2\n"
     assert not m.quarantine()
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+def test_a_part_of_one_block_does_not_stay_before_another(mount):
+    """The quarantine does not take the part, so it cannot be cut; nor can another program's block
+    be appended behind it."""
+    rows = b"".join(b'{"n":%d,"text":"abcdefghijklmnopqrstuvwxyz"}\n' % n for n in range(30_000))
+
+    def prepare(vault):
+        (vault / "x.jsonl").write_bytes(b"0\n" + rows)
+        mark(vault / "x.jsonl", 2, rows + b"1\n")
+        intent(vault, b"x.jsonl")
+        left(vault, "stage-1-1", "x.jsonl", b"3\n4\n")
+
+    m = mount(CLOSE, "killed=commit", "quarantine_max=1M", prepare=prepare)
+    m.stop()
+    m.options = [CLOSE, "killed=commit"]
+    m.start()
+    assert m.both("x.jsonl") == b"0\n"
+    assert sorted(data for _, data in m.quarantine()) == [b"3\n4\n", rows]
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
