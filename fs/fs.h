@@ -139,7 +139,7 @@ struct fs_mount {
 			    * part of that, from the source */
 	int backing_mount; /* the number of the mount that root_fd is on, or -1 */
 	int transactions_fd; /* STATE/transactions */
-	bool intents_left; /* of commits that a crash cut off, whose log was not found */
+	_Atomic bool intents_left; /* of commits: recovery is to look at each log again */
 	dev_t state_dev;
 	ino_t state_ino;
 	uid_t uid;	  /* the daemon's; 0 may act as the callers */

@@ -118,9 +118,11 @@ void fs_transaction_forget(struct fs_mount *m, struct fs_shared *s)
 	if (s->intent.fd < 0)
 		return;
 	fs_transaction_intent_name(s->inode->dev, s->inode->ino, name);
-	/* One that holds something is for recovery. */
+	/* One that holds something is for recovery, by whoever opens the log next. */
 	if (!s->intent.marked && !s->intent.filled)
 		unlinkat(m->transactions_fd, name, 0);
+	else
+		m->intents_left = true;
 	close(s->intent.fd);
 	s->intent.fd = -1;
 }

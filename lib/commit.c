@@ -101,12 +101,15 @@ static bool intent_mark(const struct jsonl_transaction *c, struct jsonl_file *f,
 {
 	const char *bytes;
 	ssize_t got;
+	int rc;
 
-	if (!c->ordered || jsonl_stage_file(stage))
+	/* One in the file that could not be emptied has to be written over. */
+	if (!c->ordered || c->intent->filled || jsonl_stage_file(stage))
 		return false;
 	got = jsonl_stage_read(stage, 0, NULL, SIZE_MAX, &bytes);
-	c->intent->marked = true;
-	return got > 0 && jsonl_commit_mark_set(f, bytes, (size_t)got) == 0;
+	rc = got > 0 ? jsonl_commit_mark_set(f, bytes, (size_t)got) : -EIO;
+	c->intent->marked |= !rc || rc == -EIO;
+	return !rc;
 }
 
 static int intent_fill_file(const struct jsonl_transaction *c, struct jsonl_file *f,
@@ -304,6 +307,12 @@ int jsonl_commit_run(const struct jsonl_transaction *c, struct jsonl_file *f,
 	rc = jsonl_file_freeze(f, &end);
 	if (rc)
 		return rc;
+	/* What an earlier one left would be taken for this one's, should it begin like it
+	 * where that one did. */
+	if (c->intent->marked || c->intent->filled) {
+		intent_clear(c, f, c->durable);
+		needs = needs || c->intent->marked || c->intent->filled;
+	}
 	rc = needs ? block_commit(c, f, stage) : single_commit(f, stage, user);
 	jsonl_file_unfreeze(f);
 	return rc;

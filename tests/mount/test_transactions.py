@@ -549,3 +549,26 @@ def test_a_part_of_one_block_does_not_stay_before_another(mount):
     assert m.both("x.jsonl") == b"0\n"
     assert sorted(data for _, data in m.quarantine()) == [b"3\n4\n", rows]
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_intent_that_could_not_be_emptied_does_not_count_for_what_comes_later(mount, idle):
+    """A log that begins anew with the record that the block began with."""
+    m = mount(CLOSE)
+    fd = os.open(m.p("x.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b'{"event":"start"}\n{"n":1}\n')
+    os.fsync(fd)  # into a file: its intent is one, too
+    with traced(m, "-e", "trace=ftruncate", "-e", "inject=ftruncate:error=EIO:when=3",
+                "-o", "/dev/null"):
+        os.close(fd)
+    assert m.both("x.jsonl") == b'{"event":"start"}\n{"n":1}\n'
+    if idle:
+        fds = f"/proc/{m.proc.pid}/fd"
+        wait_for(lambda: not any("intent-" in os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds)))
+    run("cp", "x.jsonl", "x.jsonl.1", cwd=m.mnt, check=0)
+    os.truncate(m.p("x.jsonl"), 0)
+    append(m.p("x.jsonl"), b'{"event":"start"}\n')
+    m.restart()
+    assert m.both("x.jsonl") == b'{"event":"start"}\n'
+    assert not m.quarantine()
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
