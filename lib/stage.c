@@ -27,6 +27,7 @@ struct jsonl_stage {
 	bool broken;	 /* a failed write could not be cut off: nothing more is taken */
 	bool named;	 /* the directory entry is durable */
 	uint64_t synced; /* bytes that are */
+	bool unsure;	 /* a sync has failed: no later one is proof */
 };
 
 static struct jsonl_stage *stage_alloc(const struct jsonl_io *io, int dir_fd,
@@ -80,7 +81,7 @@ static void stage_reset(struct jsonl_stage *s)
 	free(steal_ptr(&s->memory));
 	s->cap = 0;
 	s->len = s->synced = 0;
-	s->named = s->broken = false;
+	s->named = s->broken = s->unsure = false;
 }
 
 void jsonl_stage_clear(struct jsonl_stage *s)
@@ -244,9 +245,13 @@ int jsonl_stage_sync(struct jsonl_stage *s)
 
 	if (!s->len)
 		return 0;
+	if (s->unsure)
+		return -EIO;
 	if (s->fd < 0)
 		rc = file_make(s);
-	if (!rc && s->synced < s->len)
+	if (rc)
+		return rc;
+	if (s->synced < s->len)
 		rc = s->io->fdatasync(s->io, s->fd);
 	if (!rc)
 		s->synced = s->len;
@@ -254,6 +259,7 @@ int jsonl_stage_sync(struct jsonl_stage *s)
 		rc = s->io->fsync(s->io, s->dir_fd);
 		s->named = !rc;
 	}
+	s->unsure = rc != 0;
 	return rc;
 }
 

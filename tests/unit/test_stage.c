@@ -100,6 +100,32 @@ static void test_sync(void)
 	CHECK(!on_disk());
 }
 
+static unsigned failing; /* syncs from here on that fail */
+
+static int sync_or_fail(const struct jsonl_io *io, int fd)
+{
+	return failing ? failing--, -EIO : 0;
+}
+
+/* The kernel tells once that it lost a page: what follows a failed sync proves nothing.
+ */
+static void test_failed_sync(void)
+{
+	struct jsonl_io io = jsonl_io_system;
+	struct jsonl_stage *s;
+
+	io.fdatasync = io.fsync = sync_or_fail;
+	if (jsonl_stage_new(&io, dir_fd, "stage-1", "x.jsonl", NULL, NULL, &s))
+		abort();
+	CHECK(add(s, 4) == 0);
+	failing = 1;
+	CHECK(jsonl_stage_sync(s) == -EIO && jsonl_stage_sync(s) == -EIO);
+	CHECK(add(s, 4) == 0 && jsonl_stage_sync(s) == -EIO && is_right(s));
+	CHECK(jsonl_stage_discard(s) == 0 && !on_disk());
+	CHECK(add(s, 4) == 0 && jsonl_stage_sync(s) == 0);
+	jsonl_stage_free(s);
+}
+
 static void test_refused(void)
 {
 	struct jsonl_stage *s = stage_new(-1);
@@ -162,6 +188,7 @@ int main(void)
 		return 1;
 	test_growth();
 	test_sync();
+	test_failed_sync();
 	test_refused();
 	test_left();
 	rmdir(dir);
