@@ -1,6 +1,7 @@
 #include "lastclose.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,24 +119,32 @@ static long long info_number(const char *info, const char *label, int base)
 	return at ? strtoll(at + strlen(label), NULL, base) : -1;
 }
 
-/* One descriptor, by its entry in fdinfo: "flags:\t0100001\n" ... "ino:\t1234\n". */
-static bool is_descriptor_of(int dir, const char *name, ino_t ino, int flags, int backing)
-{
-	const long long kind = O_ACCMODE | O_APPEND;
-	char buf[1024];
-
-	return proc_read(dir, name, buf, sizeof(buf)) > 0 &&
-	       info_number(buf, "\nino:\t", 10) == (long long)ino &&
-	       (info_number(buf, "flags:\t", 8) & kind) == (flags & kind) &&
-	       (backing < 0 || info_number(buf, "\nmnt_id:\t", 10) != backing);
-}
-
 enum descriptors {
 	DESCRIPTORS_HIDDEN, /* they may not be looked at */
 	DESCRIPTORS_NONE,
 	DESCRIPTORS_OTHERS,
 	DESCRIPTORS_HELD, /* one of the file is among them */
 };
+
+/* One descriptor, by its entry in fdinfo: "flags:\t0100001\n" ... "ino:\t1234\n". */
+static enum descriptors descriptor_look(int dir, const char *name, ino_t ino, int flags,
+					int backing)
+{
+	const long long kind = O_ACCMODE | O_APPEND;
+	char buf[1024];
+
+	errno = 0;
+	/* Gone meanwhile, or we have no descriptor or memory left to look. */
+	if (proc_read(dir, name, buf, sizeof(buf)) <= 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM
+			   ? DESCRIPTORS_HIDDEN
+			   : DESCRIPTORS_OTHERS;
+	return info_number(buf, "\nino:\t", 10) == (long long)ino &&
+		       (info_number(buf, "flags:\t", 8) & kind) == (flags & kind) &&
+		       (backing < 0 || info_number(buf, "\nmnt_id:\t", 10) != backing)
+		   ? DESCRIPTORS_HELD
+		   : DESCRIPTORS_OTHERS;
+}
 
 static enum descriptors descriptors_look(pid_t pid, ino_t ino, int flags, int backing)
 {
@@ -151,12 +160,11 @@ static enum descriptors descriptors_look(pid_t pid, ino_t ino, int flags, int ba
 	if (!dir)
 		return errno == ENOENT ? DESCRIPTORS_NONE : DESCRIPTORS_HIDDEN;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
-	while (what != DESCRIPTORS_HELD && (e = readdir(dir)))
+	while ((e = readdir(dir)) && what != DESCRIPTORS_HELD &&
+	       what != DESCRIPTORS_HIDDEN)
 		if (e->d_name[0] != '.')
 			what =
-			    is_descriptor_of(dirfd(dir), e->d_name, ino, flags, backing)
-				? DESCRIPTORS_HELD
-				: DESCRIPTORS_OTHERS;
+			    descriptor_look(dirfd(dir), e->d_name, ino, flags, backing);
 	closedir(dir);
 	return what;
 }

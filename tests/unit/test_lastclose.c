@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,7 +14,8 @@
 #include "check.h"
 #include "lastclose.h"
 
-/* Returns its argument, or NULL when it could not be found out: only main() counts checks. */
+/* Returns its argument, or NULL when it could not be found out: only main() counts
+ * checks. */
 static void *of_a_thread(void *arg)
 {
 	return fs_process_identify(gettid(), arg) ? arg : NULL;
@@ -95,6 +97,27 @@ static void test_closing(void)
 	fclose(file);
 }
 
+/* The directory takes the last descriptor that this process may have. */
+static void test_no_descriptor_left(void)
+{
+	FILE *file = tmpfile();
+	int next = dup(0);
+	struct rlimit limit, little;
+	enum fs_closing how;
+	struct stat st;
+
+	CHECK(file && next >= 0 && fstat(fileno(file), &st) == 0);
+	close(next);
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	little = limit;
+	little.rlim_cur = (rlim_t)next + 1;
+	CHECK(setrlimit(RLIMIT_NOFILE, &little) == 0);
+	how = closing_of(getpid(), st.st_ino);
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	CHECK(how == FS_CLOSING_HIDDEN, "%d", (int)how);
+	fclose(file);
+}
+
 static void *exits(void *arg)
 {
 	_exit(*(int *)arg);
@@ -138,6 +161,7 @@ int main(void)
 	test_identify();
 	test_holds();
 	test_closing();
+	test_no_descriptor_left();
 	CHECK(!fs_process_killed(getpid()));
 	CHECK(!killed_after(0, false) && !killed_after(0, true));
 	CHECK(killed_after(SIGKILL, false) && killed_after(SIGTERM, false));
