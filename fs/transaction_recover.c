@@ -266,8 +266,11 @@ static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stag
 		if (!rc)
 			rc = jsonl_commit_run(&c, t.file, stage, NULL);
 		close(intent.fd);
-		/* What a failure has left there is for the next time. */
-		if (!rc && !jsonl_stage_file(stage))
+		/* What a failure has left there is for the next time, as is what says
+		 * that the block of a stage that stays is in the log. */
+		if (intent.marked || intent.filled)
+			m->intents_left = true;
+		else if (!rc)
 			unlinkat(m->transactions_fd, name, 0);
 	}
 	jsonl_file_free(t.file);

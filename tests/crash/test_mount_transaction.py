@@ -164,10 +164,11 @@ def interrupted(make):
     return run
 
 
-def recovering(run, inject=None, out="/dev/null"):
+def recovering(run, *injects, out="/dev/null"):
     """Mounts under strace, and unmounts if that went well."""
     argv = ["strace", "-f", "-q", "-e", f"trace={RECOVERY}", "-o", str(out)]
-    argv += ["-e", f"inject={inject}"] if inject else []
+    for inject in injects:
+        argv += ["-e", f"inject={inject}"]
     argv += [str(BUILD / "fs" / "jsonlfs"), "-f", "-s", "-o", run.options, str(run.v.src),
              str(run.v.mnt)]
     with open(run.v.log, "ab") as log:
@@ -200,6 +201,27 @@ def test_recovery_killed_and_failed_at_every_call(kind, tmp_path):
                     violations.append(f"{call} {when} {how}: {wrong}")
     print(f"\n{kind}: {dict(counts)}; {runs} recoveries hindered, {len(violations)} violations")
     assert runs > 5 and not violations, "\n".join(violations)
+
+
+def test_the_intent_of_a_stage_that_cannot_be_removed_stays():
+    """It says that the block is in the log: the next mount does not append it again."""
+    with places("file") as make:
+        run = Run(make, "block")
+        try:
+            assert run.v.stop() == 0
+            at = run.v.src / ".jsonlfs" / "transactions"
+            block = b"".join(b'{"id":"b-%05d"}\n' % n for n in range(BLOCK))
+            (at / "stage-1-1").write_bytes(b"jsonlfs stage 9\nlog.jsonl\n" + block)
+            run.options += ",killed=commit"
+            # Third: after those of the intent.
+            recovering(run, "unlinkat:error=EIO:when=1", "ftruncate:error=EIO:when=3")
+            assert run.v.said("stage-stays"), run.v.log.read_text()
+            run.v.start(run.options)
+            assert run.v.stop() == 0
+            assert run.file.read_bytes() == BASE + block
+            assert not os.listdir(at)
+        finally:
+            run.v.remove()
 
 
 SLICE = [("mark", "block"), ("file", "text")]
