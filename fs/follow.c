@@ -128,17 +128,6 @@ static void follow_stays(fuse_req_t req, struct governed *g, const char *why)
 			      "have the owner and mode of the old, or restart the program"));
 }
 
-/* A new name may not be on the disk yet, and what is behind it is about to be vouched
- * for. */
-static void sync_with_directory(struct governed *g)
-{
-	int fd = fs_inode_open(g->m, g->follow->dir, O_RDONLY | O_DIRECTORY);
-
-	if (fd >= 0)
-		jsonl_file_set_directory(g->shared->file, fd,
-					 jsonl_writer_user(g->writer));
-}
-
 /* Links the handle to its new inode, unless that has just lost its class again. */
 static bool relink(struct governed *g, struct fs_inode *i)
 {
@@ -160,12 +149,20 @@ static bool relink(struct governed *g, struct fs_inode *i)
 static int go_over(struct governed *g, struct fs_inode *i)
 {
 	struct fs_shared *old = g->shared, *new;
+	cleanup_close int dir = -1;
 	off_t visible;
 	int rc = fs_shared_get(g->m, i, true, &new);
 
 	if (rc)
 		return rc;
-	rc = fs_account_file(g->m, g->account, &new->payer);
+	/* A new name may not be on the disk yet, and what is behind it is about to be
+	 * vouched for. */
+	if (g->settings->sync != JSONL_SYNC_NONE) {
+		dir = fs_inode_open(g->m, g->follow->dir, O_RDONLY | O_DIRECTORY);
+		rc = dir < 0 ? dir : 0;
+	}
+	if (!rc)
+		rc = fs_account_file(g->m, g->account, &new->payer);
 	if (!rc)
 		rc = jsonl_file_visible(new->file, &visible);
 	if (!rc && !relink(g, i))
@@ -178,8 +175,9 @@ static int go_over(struct governed *g, struct fs_inode *i)
 	g->shared = new;
 	g->moved = i != g->follow->opened;
 	fs_shared_put(g->m, old);
-	if (g->settings->sync != JSONL_SYNC_NONE)
-		sync_with_directory(g);
+	if (dir >= 0)
+		jsonl_file_set_directory(new->file, steal_fd(&dir),
+					 jsonl_writer_user(g->writer));
 	g->m->stats.followed++;
 	return 0;
 }

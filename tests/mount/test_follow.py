@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 from util import (
-    DAEMON, NOBODY, PYTHON, binary, check_lines, parse, records, run, running, wait_for)
+    DAEMON, NOBODY, PYTHON, binary, check_lines, parse, records, run, running, traced,
+    wait_for)
 
 SLOW = int(os.environ.get("JSONLFS_TEST_SLOWNESS", "1"))
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -55,6 +56,20 @@ def test_the_next_record_goes_to_the_new_file(m):
     assert m.records("a.jsonl-20261120") == [2]
     assert m.records("a.jsonl") == [3, 4]
     assert m.counter("followed") == 2
+
+
+def test_no_record_goes_where_the_name_could_not_be_synced(m):
+    m.p("d").mkdir()
+    with appender(m, "d/a.jsonl") as fd:
+        os.write(fd, b"1\n")
+        rotate(m, "d/a.jsonl", "d/a.jsonl.1")
+        # That is how the directory is opened.
+        with traced(m, "-e", "trace=open_by_handle_at",
+                    "-e", "inject=open_by_handle_at:error=EIO", "-o", os.devnull):
+            os.write(fd, b"2\n")
+        assert m.b("d/a.jsonl.1").read_bytes() == b"1\n2\n"
+        wait_for(lambda: os.write(fd, b"3\n") and m.b("d/a.jsonl").read_bytes())
+    m.expect_log("follow-refused", "d/a.jsonl")
 
 
 def test_without_the_option_it_stays_with_its_file(mount):
