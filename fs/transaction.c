@@ -101,12 +101,18 @@ void fs_transaction_moved(struct fs_mount *m, struct fs_shared *s, ino_t from)
 	if (s->intent.fd >= 0) {
 		fs_transaction_intent_name(s->inode->dev, from, old);
 		fs_transaction_intent_name(s->inode->dev, s->inode->ino, new);
-		/* Under its old name it is not found after a crash, nor removed. */
+		/* Under its old name it is not found after a crash, nor removed: then the
+		 * next block gets another. */
 		if (renameat(m->transactions_fd, old, m->transactions_fd, new) < 0 ||
-		    fsync(m->transactions_fd) < 0)
+		    fsync(m->transactions_fd) < 0) {
 			FS_LOG(LOG_WARNING, (uid_t)-1, "intent-stays",
 			       FS_STR("intent", old),
 			       FS_STR("error", jsonl_error_text(-errno)));
+			close(s->intent.fd);
+			s->intent.head = 0;
+			s->intent.marked = s->intent.filled = false;
+			__atomic_store_n(&s->intent.fd, -1, __ATOMIC_RELEASE);
+		}
 	}
 	pthread_mutex_unlock(&s->inode->lock);
 }

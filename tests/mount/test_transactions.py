@@ -572,3 +572,20 @@ def test_an_intent_that_could_not_be_emptied_does_not_count_for_what_comes_later
     assert m.both("x.jsonl") == b'{"event":"start"}\n'
     assert not m.quarantine()
     assert os.listdir(m.b(".jsonlfs/transactions")) == []
+
+
+def test_a_log_whose_intent_could_not_be_renamed_gets_another(mount):
+    """Under the old number, that of what was there before a rewrite, recovery would not find it."""
+    m = mount(CLOSE, "rewrite=archive")
+    append(m.p("x.jsonl"), b"1\n2\n")
+    # The first is that of the log.
+    with traced(m, "-e", "trace=renameat", "-e", "inject=renameat:error=EIO:when=2",
+                "-o", os.devnull):
+        m.p("x.jsonl").write_bytes(b"1\n3\n")
+    m.expect_log("intent-stays")
+    append(m.p("x.jsonl"), b"4\n5\n")
+    st = os.stat(m.b("x.jsonl"))
+    assert f"intent-{st.st_dev:x}-{st.st_ino:x}" in os.listdir(m.b(".jsonlfs/transactions"))
+    m.restart()
+    assert m.both("x.jsonl") == b"1\n3\n4\n5\n"
+    assert os.listdir(m.b(".jsonlfs/transactions")) == []
