@@ -68,8 +68,8 @@ class Disk:
             try:
                 if name.read_text().startswith(f"{self.top}/"):
                     return name.parents[1]
-            except FileNotFoundError:
-                pass
+            except OSError:
+                pass  # it goes at this moment: ENOENT, or ENODEV when it is open already
         return None
 
     def queue(self):
