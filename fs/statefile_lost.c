@@ -101,7 +101,7 @@ int fs_statefile_onto(struct fs_mount *m, const struct jsonl_settings *settings,
 	struct fs_statefile_writer who = {
 	    .path = path, .pid = caller->pid, .uid = caller->uid};
 	struct fs_process p = {0};
-	struct fs_version now;
+	struct fs_version now = {0};
 	struct stat st;
 	const char *why;
 	char program[256];
