@@ -83,30 +83,31 @@ int fs_cross_validate(struct fs_mount *m, const struct jsonl_limits *lim, int fd
 	return rc;
 }
 
-static void set_stale(struct fs_mount *m, struct fs_inode *i, bool stale)
+static void set_stale(struct fs_mount *m, struct fs_inode *i, bool stale, bool seized)
 {
 	pthread_rwlock_wrlock(&m->tree_lock);
 	pthread_mutex_lock(&i->lock);
 	i->stale = stale;
+	i->seized = seized;
 	pthread_mutex_unlock(&i->lock);
 	pthread_rwlock_unlock(&m->tree_lock);
 }
 
 void fs_cross_unseize(struct fs_mount *m, struct fs_inode *i)
 {
-	set_stale(m, i, false);
+	set_stale(m, i, false, false);
 }
 
 void fs_cross_mark_stale(struct fs_mount *m, struct fs_inode *i)
 {
-	set_stale(m, i, true);
+	set_stale(m, i, true, false);
 }
 
 int fs_cross_seize(struct fs_mount *m, struct fs_inode *i)
 {
 	const struct timespec pause = {.tv_nsec = 1000000};
 
-	set_stale(m, i, true);
+	set_stale(m, i, true, true);
 	for (int waited = 0; waited < CROSS_WAIT_MS; waited++) {
 		unsigned writers;
 
@@ -117,7 +118,7 @@ int fs_cross_seize(struct fs_mount *m, struct fs_inode *i)
 			return 0;
 		nanosleep(&pause, NULL);
 	}
-	set_stale(m, i, false);
+	set_stale(m, i, false, false);
 	return -ETXTBSY;
 }
 

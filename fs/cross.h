@@ -14,9 +14,10 @@ bool fs_cross_is_state(struct fs_mount *m, const struct fs_inode *parent, const 
 int fs_cross_validate(struct fs_mount *m, const struct jsonl_limits *lim, int fd,
 		      off_t from, off_t size, off_t *at,
 		      bool *unfinished) jsonl_must_check;
-/* Marks a plain inode stale, so that nobody opens it any more, and waits until no handle
- * is open for writing: RELEASE comes some time after close(2). 0 or -ETXTBSY, then the
- * inode is as it was. */
+/* Marks an inode stale, so that nobody opens it for writing any more, whoever looks its
+ * name up meanwhile, and waits until no handle is open for that: RELEASE comes some time
+ * after close(2). Ends with _mark_stale or _unseize. 0 or -ETXTBSY, then the inode is as
+ * it was. */
 int fs_cross_seize(struct fs_mount *m, struct fs_inode *i) jsonl_must_check;
 /* Undoes fs_cross_seize, after a rename that came to nothing. */
 void fs_cross_unseize(struct fs_mount *m, struct fs_inode *i);

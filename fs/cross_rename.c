@@ -426,6 +426,7 @@ static int rename_onto_log(struct renaming *r)
 				     "recorded; append to the log, or rotate it first");
 		return rc;
 	}
+	fs_cross_mark_stale(r->m, r->src);
 	fs_attributes_changed(r->m, r->dst);
 	/* The kernel has moved the source's entry there. */
 	fs_invalidate_entry(r->m, r->new_dir, r->new_name);
@@ -452,10 +453,12 @@ static int rename_into_log(struct renaming *r)
 	rc = fs_cross_admit(r->req, r->m, r->src, r->new_path);
 	if (!rc)
 		rc = rename_plain(r);
-	if (rc)
+	if (rc) {
 		fs_cross_unseize(r->m, r->src);
-	else
+	} else {
+		fs_cross_mark_stale(r->m, r->src);
 		fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	}
 	return rc;
 }
 
@@ -541,10 +544,12 @@ static int rename_into_state(struct renaming *r)
 				   jsonl_error_text(rc));
 	if (!rc)
 		rc = rename_onto_state(r, fd);
-	if (rc)
+	if (rc) {
 		fs_cross_unseize(r->m, r->src);
-	else
+	} else {
+		fs_cross_mark_stale(r->m, r->src);
 		fs_invalidate_entry(r->m, r->new_dir, r->new_name);
+	}
 	if (!rc && r->src_st.st_size)
 		fs_statefile_keep(r->m, r->settings, r->new_path, fd);
 	return rc;

@@ -78,6 +78,8 @@ struct fs_inode {
 	struct fs_handle *handles; /* open handles, linked by ->next_of_inode */
 	unsigned writers;	  /* handles among them that are open for writing */
 	bool stale;		  /* renamed out of its class: OPEN answers ESTALE */
+	bool seized;		  /* about to be: until then it is only for writing that
+				   * OPEN answers ESTALE */
 	bool sealed;		  /* an O_TMPFILE that got a governed name: no more writes */
 	/* The reloads of the rules as of which its class was found, and as of which the
 	 * kernel was told to look again (reload.h). */

@@ -429,7 +429,8 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 	if (spare) {
 		node_free(m, spare);
 		pthread_mutex_lock(&i->lock);
-		i->stale = false; /* it has a name of its class again */
+		if (!i->seized)
+			i->stale = false; /* it has a name of its class again */
 		pthread_mutex_unlock(&i->lock);
 	}
 	fs_descriptor_offer(m, i, steal_fd(&own));

@@ -36,7 +36,8 @@ static int open_plain(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	int fd, r;
 
 	pthread_mutex_lock(&i->lock);
-	stale = i->stale;
+	stale = i->stale &&
+		!(i->seized && (fi->flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY);
 	pthread_mutex_unlock(&i->lock);
 	if (stale)
 		return -ESTALE;

@@ -42,6 +42,7 @@ from util import (
     running,
     setflags,
     sh,
+    traced,
     tree,
     unnamed_files,
     wait_for,
@@ -416,6 +417,38 @@ def test_rename_while_a_plain_handle_is_open_for_writing(m):
     with opened(m.p("y.tmp"), os.O_RDONLY):  # a reader is no danger
         os.rename(m.p("y.tmp"), m.p("y.jsonl"))
     assert m.both("y.jsonl") == TWO
+
+
+def test_nobody_opens_for_writing_what_is_being_made_a_log(m):
+    """Whoever is told to look again, by the kernel alone, looks the name up: that does not make
+    it a plain file again while its content is judged."""
+    content = ONE * 50000
+    m.p("x.tmp").write_bytes(content)
+    with traced(m, "-o", "/dev/null", "-e", "trace=pread64",
+                "-e", "inject=pread64:delay_enter=1000000"):
+        rename = threading.Thread(target=os.rename, args=(m.p("x.tmp"), m.p("x.jsonl")))
+        rename.start()
+        time.sleep(0.5)
+        assert m.b("x.tmp").exists() and rename.is_alive()
+        with opened(m.p("x.tmp"), os.O_RDONLY):
+            pass
+        try:
+            fd = os.open(m.p("x.tmp"), os.O_WRONLY)
+        except OSError as e:
+            assert e.errno in (errno.ESTALE, errno.ENOENT)
+        else:
+            rename.join(30)
+            os.pwrite(fd, b"oops", 1)
+            os.close(fd)
+        rename.join(30)
+    assert m.both("x.jsonl") == content
+    # And it may become plain again.
+    os.rename(m.p("x.jsonl"), m.p("x.jsonl.1"))
+    with opened(m.p("x.jsonl.1"), os.O_WRONLY) as fd:
+        os.pwrite(fd, b"oops", 1)
+    os.rename(m.p("x.jsonl.1"), m.p("x.jsonl.2"))
+    append(m.p("x.jsonl"), ONE)
+    assert m.both("x.jsonl") == ONE
 
 
 def test_rename_right_after_close_waits_for_the_release(m):
