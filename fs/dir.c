@@ -98,19 +98,27 @@ void fs_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 	make(req, parent, MAKE_SYMLINK, name, 0, 0, target);
 }
 
-/* A process may still stand in the directory: it must stay reachable without a name. */
-static void keep_if_known(struct fs_mount *m, int dir, const char *name)
+/* A process may still stand in the directory: it must stay reachable without a name. But
+ * only once that is gone, or each that is not empty would take a descriptor for good. */
+static int remove_directory(struct fs_mount *m, int dir, const char *name)
 {
-	struct fs_inode *i;
+	struct fs_inode *i = NULL;
+	int fd = -1, r = 0;
 	struct stat st;
 
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
-		return;
-	i = fs_inode_find(m, st.st_dev, st.st_ino, JSONL_CLASS_PLAIN);
-	if (!i)
-		return;
-	fs_descriptor_keep(m, i);
+	if (!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+		i = fs_inode_find(m, st.st_dev, st.st_ino, JSONL_CLASS_PLAIN);
+	if (i)
+		fd = fs_inode_fd_get(m, i);
+	if (unlinkat(dir, name, AT_REMOVEDIR))
+		r = errno;
+	if (fd >= 0) {
+		if (!r)
+			fs_descriptor_keep(m, i);
+		fs_inode_fd_put(m, i, fd);
+	}
 	fs_inode_unref(m, i);
+	return r;
 }
 
 void fs_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -124,8 +132,7 @@ void fs_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name)
 		fuse_reply_err(req, -dir);
 		return;
 	}
-	keep_if_known(m, dir, name);
-	r = unlinkat(dir, name, AT_REMOVEDIR) ? errno : 0;
+	r = remove_directory(m, dir, name);
 	fs_inode_fd_put(m, parent, dir);
 	fuse_reply_err(req, r);
 }

@@ -509,3 +509,21 @@ def test_closed_handles_do_not_pile_up(mount, flags):
         ]
         for p in programs:
             assert p.wait(50) == 0, p.stderr.read()
+
+
+def test_directories_that_cannot_be_removed_cost_no_descriptor(vault):
+    """`rmdir *` of full ones; what stays reachable is one that is gone while a program is in it."""
+    start(vault, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)))
+    for n in range(300):
+        os.makedirs(vault.path / f"d{n}" / "sub")
+    for n in range(300):
+        assert outcome(lambda: os.rmdir(vault.path / f"d{n}")) == errno.ENOTEMPTY
+    assert os.listdir(vault.path / "d0") == ["sub"]
+    append(vault.log("x.jsonl"), GOOD)
+    with running("/bin/sh", "-c", "echo; read x; stat -c %h .", cwd=vault.path / "d0" / "sub",
+                 stdin=subprocess.PIPE) as p:
+        p.stdout.readline()
+        os.rmdir(vault.path / "d0" / "sub")
+        for n in range(1, 300):
+            os.rmdir(vault.path / f"d{n}" / "sub")
+        assert p.communicate(b"\n", timeout=20) == (b"0\n", b"")
