@@ -392,8 +392,18 @@ static int link_as_caller(fuse_req_t req, const char *from, int dir_fd, const ch
 	return rc;
 }
 
+/* The call fails after all, and who makes it again must not find that the name is taken. */
+static void link_take_back(struct fs_inode *i, int dir_fd, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == i->dev &&
+	    st.st_ino == i->ino && st.st_nlink > 1)
+		unlinkat(dir_fd, name, 0);
+}
+
 static int link_backing(fuse_req_t req, struct fs_inode *i, struct fs_inode *dir,
-			const char *name)
+			const char *name, struct fs_inode **found, struct stat *st)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	char from[32];
@@ -409,6 +419,11 @@ static int link_backing(fuse_req_t req, struct fs_inode *i, struct fs_inode *dir
 	}
 	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
 	rc = link_as_caller(req, from, dir_fd, name);
+	if (!rc) {
+		rc = fs_inode_lookup(m, dir, name, found, st);
+		if (rc)
+			link_take_back(i, dir_fd, name);
+	}
 	fs_inode_fd_put(m, dir, dir_fd);
 	fs_inode_fd_put(m, i, fd);
 	return rc;
@@ -430,9 +445,7 @@ void fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char
 	if (!rc)
 		rc = link_allowed(req, m, i, dir, newname);
 	if (!rc)
-		rc = link_backing(req, i, dir, newname);
-	if (!rc)
-		rc = fs_inode_lookup(m, dir, newname, &found, &st);
+		rc = link_backing(req, i, dir, newname, &found, &st);
 	if (rc) {
 		fuse_reply_err(req, -rc);
 		return;

@@ -20,19 +20,26 @@ static int name_allowed(const struct fs_mount *m, const struct fs_inode *parent,
 	return 0;
 }
 
-static void reply_made(fuse_req_t req, struct fs_inode *parent, const char *name)
+/* The call fails after all, and who makes it again must not find that the name is taken.
+ * The kernel has locked the directory: nobody else knows what was made. `made`: which file
+ * it is, if that is known; else it is to be of this type. */
+static void take_back(int dir, const char *name, mode_t type, const struct stat *made)
+{
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || (st.st_mode & S_IFMT) != type ||
+	    (type == S_IFREG && st.st_size))
+		return;
+	if (!made || (st.st_dev == made->st_dev && st.st_ino == made->st_ino))
+		unlinkat(dir, name, type == S_IFDIR ? AT_REMOVEDIR : 0);
+}
+
+static void reply_made(fuse_req_t req, struct fs_inode *i, const struct stat *st)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct fuse_entry_param e;
-	struct fs_inode *i;
-	struct stat st;
-	int r = fs_inode_lookup(m, parent, name, &i, &st);
 
-	if (r) {
-		fuse_reply_err(req, -r);
-		return;
-	}
-	fs_entry_fill(m, i, &st, &e);
+	fs_entry_fill(m, i, st, &e);
 	fs_inode_to_kernel(m, i);
 	if (fuse_reply_entry(req, &e))
 		fs_inode_forget(m, i, 1);
@@ -67,18 +74,24 @@ static void make(fuse_req_t req, fuse_ino_t ino, enum make what, const char *nam
 	struct fs_inode *parent = fs_inode_of(m, ino);
 	int r = name_allowed(m, parent, name);
 	int dir = r ? r : fs_inode_fd_get(m, parent);
+	const mode_t type = what == MAKE_DIR	 ? S_IFDIR
+			    : what == MAKE_NODE ? mode & S_IFMT
+						: S_IFLNK;
+	struct fs_inode *i;
+	struct stat st;
 
-	if (dir >= 0) {
-		r = make_as_caller(req, dir, what, name, mode, rdev, target);
-		fs_inode_fd_put(m, parent, dir);
-	} else {
-		r = dir;
-	}
+	r = dir < 0 ? dir : make_as_caller(req, dir, what, name, mode, rdev, target);
 	fs_tell_special_bits(req, what == MAKE_DIR ? "mkdir" : "mknod", parent, name, mode, r);
+	if (!r) {
+		r = fs_inode_lookup(m, parent, name, &i, &st);
+		if (r)
+			take_back(dir, name, type ? type : S_IFREG, NULL);
+	}
+	fs_inode_fd_put(m, parent, dir);
 	if (r)
 		fuse_reply_err(req, -r);
 	else
-		reply_made(req, parent, name);
+		reply_made(req, i, &st);
 }
 
 void fs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -141,22 +154,15 @@ void fs_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 /* The new file's descriptor, open as asked. Always O_EXCL: the kernel has looked, and
  * found nothing that it would have checked the caller's permissions on. */
-static int create_as_caller(fuse_req_t req, struct fs_inode *parent, const char *name,
-			    int flags, mode_t mode)
+static int create_as_caller(fuse_req_t req, int dir, const char *name, int flags, mode_t mode)
 {
-	struct fs_mount *m = fs_mount_of(req);
 	struct fs_caller saved;
-	int dir = fs_inode_fd_get(m, parent);
-	int fd;
+	int fd = fs_caller_become(req, &saved);
 
-	if (dir < 0)
-		return dir;
-	fd = fs_caller_become(req, &saved);
 	if (!fd) {
-		fd = fs_descriptor_openat(m, dir, name, flags, mode);
+		fd = fs_descriptor_openat(fs_mount_of(req), dir, name, flags, mode);
 		fs_caller_restore(&saved);
 	}
-	fs_inode_fd_put(m, parent, dir);
 	return fd;
 }
 
@@ -187,47 +193,63 @@ static void reply_created(fuse_req_t req, struct fs_mount *m, struct fs_inode *i
 	}
 }
 
+/* The new file becomes an open one of its class. */
+static int open_new(fuse_req_t req, struct fs_inode *parent, struct fs_inode *i, int fd,
+		    struct fuse_file_info *fi)
+{
+	if (i->class == JSONL_CLASS_TEXT)
+		return fs_textlog_open(req, i, fd, fi, parent);
+	if (i->class == JSONL_CLASS_PLAIN)
+		return fs_plain_open(req, i, fd, fi);
+	close(fd);
+	if (i->class == JSONL_CLASS_REPLACE)
+		return fs_statefile_open(req, i, fi, true);
+	return fs_governed_open(req, i, fi, parent);
+}
+
+static int create(fuse_req_t req, struct fs_inode *parent, int dir, const char *name,
+		  mode_t mode, struct fuse_file_info *fi, struct fs_inode **i,
+		  struct stat *st)
+{
+	struct fs_mount *m = fs_mount_of(req);
+	cleanup_close int fd = create_as_caller(
+	    req, dir, name, (fi->flags & ~O_TRUNC) | O_CREAT | O_EXCL, mode);
+	/* Somebody else was faster: the kernel is to look again and open that. */
+	int r = fd == -EEXIST && !(fi->flags & O_EXCL) ? -ESTALE : fd < 0 ? fd : 0;
+	struct stat made;
+	bool known;
+
+	fs_tell_special_bits(req, "create", parent, name, mode, r);
+	if (r)
+		return r;
+	known = !fstat(fd, &made);
+	r = adopt_new(m, parent, name, fd, i, st);
+	if (!r) {
+		r = open_new(req, parent, *i, steal_fd(&fd), fi);
+		if (r)
+			fs_inode_unref(m, *i);
+	}
+	if (r)
+		take_back(dir, name, S_IFREG, known ? &made : NULL);
+	return r;
+}
+
 void fs_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
 		  struct fuse_file_info *fi)
 {
 	struct fs_mount *m = fs_mount_of(req);
 	struct fs_inode *parent = fs_inode_of(m, ino);
-	const bool exclusive = fi->flags & O_EXCL;
-	cleanup_close int fd = -1;
 	struct fs_inode *i;
 	struct stat st;
 	int r = name_allowed(m, parent, name);
+	int dir = r ? r : fs_inode_fd_get(m, parent);
 
-	if (!r) {
-		fd = create_as_caller(req, parent, name,
-				      (fi->flags & ~O_TRUNC) | O_CREAT | O_EXCL, mode);
-		/* Somebody else was faster: the kernel is to look again and open that. */
-		r = fd == -EEXIST && !exclusive ? -ESTALE : fd < 0 ? fd : 0;
-		fs_tell_special_bits(req, "create", parent, name, mode, r);
-	}
-	if (!r)
-		r = adopt_new(m, parent, name, fd, &i, &st);
-	if (r) {
+	r = dir < 0 ? dir : create(req, parent, dir, name, mode, fi, &i, &st);
+	fs_inode_fd_put(m, parent, dir);
+	if (r)
 		fuse_reply_err(req, -r);
-		return;
-	}
-	if (i->class == JSONL_CLASS_GOVERNED) {
-		close(steal_fd(&fd));
-		r = fs_governed_open(req, i, fi, parent);
-	} else if (i->class == JSONL_CLASS_REPLACE) {
-		close(steal_fd(&fd));
-		r = fs_statefile_open(req, i, fi, true);
-	} else if (i->class == JSONL_CLASS_TEXT) {
-		r = fs_textlog_open(req, i, steal_fd(&fd), fi, parent);
-	} else {
-		r = fs_plain_open(req, i, steal_fd(&fd), fi);
-	}
-	if (r) {
-		fs_inode_unref(m, i);
-		fuse_reply_err(req, -r);
-		return;
-	}
-	reply_created(req, m, i, &st, fi);
+	else
+		reply_created(req, m, i, &st, fi);
 }
 
 /* O_TMPFILE: plain whatever name it gets one day; giving it one is fs_op_link's. */
@@ -238,12 +260,12 @@ void fs_op_tmpfile(fuse_req_t req, fuse_ino_t ino, mode_t mode, struct fuse_file
 	cleanup_close int fd = -1;
 	struct fs_inode *i;
 	struct stat st;
-	int r = parent->state ? -EPERM : 0;
+	int dir = parent->state ? -EPERM : fs_inode_fd_get(m, parent);
+	int r;
 
-	if (!r) {
-		fd = create_as_caller(req, parent, ".", fi->flags | O_TMPFILE, mode);
-		r = fd < 0 ? fd : 0;
-	}
+	fd = dir < 0 ? dir : create_as_caller(req, dir, ".", fi->flags | O_TMPFILE, mode);
+	fs_inode_fd_put(m, parent, dir);
+	r = fd < 0 ? fd : 0;
 	if (!r)
 		r = adopt_new(m, parent, "", fd, &i, &st);
 	if (!r) {

@@ -947,3 +947,35 @@ def test_make_a_program_and_run_it(m):
             lambda: util.outcome(lambda: os.close(os.open(m.p("s"), os.O_WRONLY)))
             == errno.ETXTBSY, "ETXTBSY")
     os.close(os.open(m.p("s"), os.O_WRONLY))
+
+
+@pytest.mark.parametrize("what", ["mkdir", "mknod", "symlink", "link", "open", "log"])
+def test_a_call_that_fails_leaves_no_name(mount, what):
+    """A lock directory, or a file made with O_EXCL: who tries again would never get it."""
+    m = mount("append=strict")
+    m.p("old").write_bytes(b"old")
+    os.stat(m.p("old"))
+    path = "new.jsonl" if what == "log" else "new"
+    make = {
+        "mkdir": os.mkdir,
+        "mknod": os.mknod,
+        "symlink": lambda new: os.symlink("old", new),
+        "link": lambda new: os.link(m.p("old"), new),
+        "open": lambda new: os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)),
+        "log": lambda new: os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)),
+    }[what]
+    if what == "log":  # refused by its own rules
+        assert util.outcome(lambda: make(m.p(path))) == errno.EPERM
+    else:
+        # Each thread fails once: what it has made cannot be looked at.
+        with util.traced(m, "-o", "/dev/null", "-e", "trace=name_to_handle_at,newfstatat",
+                    "-e", f"inject=newfstatat:error=EIO:when={2 if what == 'open' else 1}"):
+            assert util.outcome(lambda: make(m.p(path))) == errno.EIO
+    assert sorted(n for n in os.listdir(m.b()) if n != ".jsonlfs") == ["old"]
+    assert not os.path.lexists(m.p(path))
+    assert m.b("old").stat().st_nlink == 1
+    if what == "log":
+        util.append(m.p(path), b"1\n")
+    else:
+        make(m.p(path))
+        assert os.path.lexists(m.b(path))
