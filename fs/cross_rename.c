@@ -102,9 +102,16 @@ static int subtree_crosses(struct fs_mount *m, int fd, char *from, char *to)
 		close(fd);
 		return rc;
 	}
-	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
-	while (!rc && (e = readdir(dir))) {
+	while (!rc) {
 		struct stat st;
+
+		errno = 0;
+		/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
+		e = readdir(dir);
+		if (!e) {
+			rc = -errno; /* 0: the end */
+			break;
+		}
 
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
@@ -113,8 +120,10 @@ static int subtree_crosses(struct fs_mount *m, int fd, char *from, char *to)
 			rc = -ENAMETOOLONG;
 			break;
 		}
-		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue; /* gone meanwhile */
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			rc = errno == ENOENT ? 0 : -errno; /* gone meanwhile */
+			continue;
+		}
 		snprintf(from + from_len, PATH_MAX - from_len, "/%s", e->d_name);
 		snprintf(to + to_len, PATH_MAX - to_len, "/%s", e->d_name);
 		if (S_ISDIR(st.st_mode)) {

@@ -616,6 +616,21 @@ def test_rename_of_a_directory_that_would_change_a_class(mount):
     assert m.both("repo3/sub/x.jsonl") == TWO + MORE
 
 
+@pytest.mark.damaged
+@pytest.mark.parametrize("call", ["getdents64", "newfstatat"])
+def test_a_directory_that_cannot_be_looked_through_is_not_renamed(mount, call):
+    m = mount("match=logs/*.jsonl")
+    os.mkdir(m.p("new"))
+    m.p("new/x.jsonl").write_bytes(b"oops\n")
+    where = [] if call == "getdents64" else ["-P", m.b("new/x.jsonl"), "-P", "x.jsonl"]
+    with traced(m, "-o", "/dev/null", *where, "-e", f"trace={call}",
+                "-e", f"inject={call}:error=EIO"):
+        with refused(errno.EIO):
+            os.rename(m.p("new"), m.p("logs"))
+    assert m.b("new/x.jsonl").read_bytes() == b"oops\n"
+    assert not m.b("logs").exists()
+
+
 def test_mv_copies_where_the_rename_of_a_directory_is_refused(m):
     os.makedirs(m.p("repo/sub"))
     append(m.p("repo/sub/x.jsonl"), TWO)
