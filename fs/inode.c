@@ -82,11 +82,14 @@ static struct fs_inode *table_find(struct fs_mount *m, dev_t dev, ino_t ino,
 }
 
 /* Inode numbers are used again; the file handle tells whether it is still the same file.
- * Without one a descriptor is held, or the path is walked and the number compared. */
-static bool same_file(const struct fs_inode *i, const struct fs_file_handle *h)
+ * Without one a descriptor is held, or the path is walked and the number compared; what is
+ * of another type is another file. */
+static bool same_file(const struct fs_inode *i, mode_t type, const struct fs_file_handle *h)
 {
 	const struct fs_inode_private *p = i->priv;
 
+	if (i->type != type)
+		return false;
 	if (!p->handle_bytes || !h->bytes)
 		return true;
 	return p->handle_bytes == h->bytes && p->handle_type == h->type &&
@@ -366,7 +369,7 @@ static struct fs_inode *node_enter(struct fs_mount *m, struct fs_inode *parent,
 
 	pthread_mutex_lock(&m->inodes_lock);
 	i = table_find(m, want->dev, want->ino, want->class);
-	if (i && !same_file(i, h)) {
+	if (i && !same_file(i, want->type, h)) {
 		table_remove(m, i); /* the number has a new owner */
 		i = NULL;
 	}

@@ -527,3 +527,43 @@ def test_directories_that_cannot_be_removed_cost_no_descriptor(vault):
         for n in range(1, 300):
             os.rmdir(vault.path / f"d{n}" / "sub")
         assert p.communicate(b"\n", timeout=20) == (b"0\n", b"")
+
+
+def test_a_number_that_is_used_again_for_another_type(vault):
+    """Without file handles, which an ordinary user cannot open, the number tells what a file is."""
+    os.chown(vault.path, NOBODY, NOBODY)
+    back = os.open(vault.path, os.O_RDONLY | os.O_DIRECTORY)
+    mode = os.stat("/dev/fuse").st_mode & 0o777
+    os.chmod("/dev/fuse", 0o666)
+    try:
+        start(vault, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)),
+              user=NOBODY, group=NOBODY, extra_groups=[])
+    finally:
+        if mode != 0o666 and "PYTEST_XDIST_WORKER" not in os.environ:
+            os.chmod("/dev/fuse", mode)
+
+    def behind():
+        """The number of a symbolic link, and then of a file."""
+        number = os.lstat("l", dir_fd=back).st_ino
+        os.unlink("l", dir_fd=back)
+        for n in range(100):
+            fd = os.open(f"n{n}", os.O_WRONLY | os.O_CREAT, dir_fd=back)
+            os.write(fd, b"new")
+            again = os.fstat(fd).st_ino == number
+            os.close(fd)
+            if again:
+                return f"n{n}"
+        return None
+
+    def work():
+        os.symlink("nowhere", vault.path / "l")
+        for n in range(100):  # more than the daemon keeps descriptors of
+            (vault.path / f"f{n}").write_bytes(b"")
+            os.lstat(vault.path / f"f{n}")
+        name = behind()
+        # Not every file system gives the number to the next file.
+        return name is None or (vault.path / name).read_bytes() == b"new"
+
+    assert as_user(NOBODY, work, timeout=50)
+    os.close(back)
+    run("fusermount3", "-u", vault.path, uid=NOBODY, check=0)
