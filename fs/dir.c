@@ -193,18 +193,30 @@ static void reply_created(fuse_req_t req, struct fs_mount *m, struct fs_inode *i
 	}
 }
 
-/* The new file becomes an open one of its class. */
+/* The new file becomes an open one of its class. Logs and state files are opened anew, and
+ * may be what an ordinary user's daemon could not open any more: who makes a file may write
+ * to it by that descriptor whatever its mode. */
 static int open_new(fuse_req_t req, struct fs_inode *parent, struct fs_inode *i, int fd,
-		    struct fuse_file_info *fi)
+		    const struct stat *st, struct fuse_file_info *fi)
 {
+	cleanup_close int own = fd;
+	const mode_t mode = st->st_mode & 07777;
+	const bool narrow = fs_mount_of(req)->uid != 0 && (mode & 0600) != 0600;
+	int r;
+
 	if (i->class == JSONL_CLASS_TEXT)
-		return fs_textlog_open(req, i, fd, fi, parent);
+		return fs_textlog_open(req, i, steal_fd(&own), fi, parent);
 	if (i->class == JSONL_CLASS_PLAIN)
-		return fs_plain_open(req, i, fd, fi);
-	close(fd);
-	if (i->class == JSONL_CLASS_REPLACE)
-		return fs_statefile_open(req, i, fi, true);
-	return fs_governed_open(req, i, fi, parent);
+		return fs_plain_open(req, i, steal_fd(&own), fi);
+	if (!narrow)
+		close(steal_fd(&own));
+	else if (fchmod(fd, mode | 0600))
+		return -errno;
+	r = i->class == JSONL_CLASS_REPLACE ? fs_statefile_open(req, i, fi, true)
+					    : fs_governed_open(req, i, fi, parent);
+	if (narrow)
+		(void)!fchmod(fd, mode);
+	return r;
 }
 
 static int create(fuse_req_t req, struct fs_inode *parent, int dir, const char *name,
@@ -225,7 +237,7 @@ static int create(fuse_req_t req, struct fs_inode *parent, int dir, const char *
 	known = !fstat(fd, &made);
 	r = adopt_new(m, parent, name, fd, i, st);
 	if (!r) {
-		r = open_new(req, parent, *i, steal_fd(&fd), fi);
+		r = open_new(req, parent, *i, steal_fd(&fd), st, fi);
 		if (r)
 			fs_inode_unref(m, *i);
 	}

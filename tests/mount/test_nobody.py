@@ -69,6 +69,29 @@ def test_daemon_is_closed_to_its_own_user(users_daemon):
         assert answers["fd"] == answers["maps"] == answers["exe"] == 0, answers
 
 
+def test_who_makes_a_file_that_he_may_not_open_again_writes_to_it(users_daemon, workdir):
+    """`install -m 444`, cp of a read-only file, tar: the mode is for those who come later."""
+    mnt, uid = workdir / "mnt", differ.PEOPLE[OWNER][0]
+
+    def work():
+        os.umask(0)
+        for name in ("a.txt", "a.jsonl"):
+            for mode in (0o444, 0o040, 0o000):
+                path = mnt / f"{mode:o}-{name}"
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+                os.write(fd, b"1\n")
+                os.write(fd, b"2\n")
+                os.close(fd)
+                assert os.stat(path).st_mode & 0o7777 == mode
+                assert outcome(lambda: os.open(path, os.O_WRONLY)) == errno.EACCES  # noqa: B023
+
+    as_user(uid, work)
+    for name in ("a.txt", "a.jsonl"):
+        for mode in (0o444, 0o040, 0o000):
+            assert (workdir / "src" / f"{mode:o}-{name}").read_bytes() == b"1\n2\n"
+            assert os.stat(workdir / "src" / f"{mode:o}-{name}").st_mode & 0o7777 == mode
+
+
 def test_roots_daemon_is_closed_to_users(m):
     answers = as_user(util.NOBODY, lambda: look_inside(m.proc.pid))
     assert all(code in (errno.EACCES, errno.EPERM) for code in answers.values()), answers
