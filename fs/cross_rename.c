@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "file.h"
+#include "inode.h"
 #include "ops.h"
 #include "rewrite.h"
 #include "statefile.h"
@@ -162,8 +163,17 @@ static int directory_may_move(struct renaming *r, int dir_fd, const char *name,
 static int rename_directory(struct renaming *r)
 {
 	int rc = directory_may_move(r, r->old_fd, r->old_name, r->old_path, r->new_path);
+	int fd;
 
-	return rc ? rc : rename_plain(r);
+	if (rc || !r->dst)
+		return rc ? rc : rename_plain(r);
+	/* As after rmdir: a process may still stand in the empty one that is replaced. */
+	fd = fs_inode_fd_get(r->m, r->dst);
+	rc = rename_plain(r);
+	if (!rc)
+		fs_descriptor_keep(r->m, r->dst);
+	fs_inode_fd_put(r->m, r->dst, fd);
+	return rc;
 }
 
 /* ---- exchange ---- */

@@ -527,6 +527,15 @@ def test_directories_that_cannot_be_removed_cost_no_descriptor(vault):
         for n in range(1, 300):
             os.rmdir(vault.path / f"d{n}" / "sub")
         assert p.communicate(b"\n", timeout=20) == (b"0\n", b"")
+    # Nor is one lost that was replaced by another.
+    with running("/bin/sh", "-c", "echo; read x; stat -c %h .", cwd=vault.path / "d1",
+                 stdin=subprocess.PIPE) as p:
+        p.stdout.readline()
+        os.rename(vault.path / "d2", vault.path / "d1")
+        for n in range(3, 200):
+            append(vault.path / f"d{n}" / "file", b"")
+        time.sleep(1.5)  # what the kernel knows of it has expired
+        assert p.communicate(b"\n", timeout=20) == (b"0\n", b"")
 
 
 def test_a_number_that_is_used_again_for_another_type(vault):
