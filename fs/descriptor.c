@@ -2,6 +2,7 @@
  * knows: by its file handle where the file system has handles and the daemon may open
  * them, else by walking its path again. What was used last stays open, up to a bound. */
 #include "inode.h"
+#include "shared.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -264,6 +265,9 @@ static int open_from_users(struct fs_inode *i)
 		if (user >= 0)
 			fd = fcntl(user, F_DUPFD_CLOEXEC, 3);
 	}
+	/* The handles of a log share one, and give it to nobody. */
+	if (fd < 0 && i->shared)
+		fd = fcntl(jsonl_file_fd(fs_shared_file(i->shared)), F_DUPFD_CLOEXEC, 3);
 	pthread_mutex_unlock(&i->lock);
 	return fd < 0 ? -ESTALE : fd;
 }
@@ -291,8 +295,12 @@ int fs_inode_fd_get(struct fs_mount *m, struct fs_inode *i)
 		fd = open_handle(m, p, O_PATH | O_NOFOLLOW);
 	else
 		fd = open_walk(m, i);
-	if (fd == -ESTALE)
-		fd = open_from_users(i);
+	/* Also where a directory on the way has been closed to an ordinary user's daemon. */
+	if (fd == -ESTALE || fd == -EACCES) {
+		int user = open_from_users(i);
+
+		fd = user < 0 ? fd : user;
+	}
 	return fd < 0 ? fd : cache_enter(m, p, fd, true);
 }
 

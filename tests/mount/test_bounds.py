@@ -538,18 +538,51 @@ def test_directories_that_cannot_be_removed_cost_no_descriptor(vault):
         assert p.communicate(b"\n", timeout=20) == (b"0\n", b"")
 
 
-def test_a_number_that_is_used_again_for_another_type(vault):
-    """Without file handles, which an ordinary user cannot open, the number tells what a file is."""
-    os.chown(vault.path, NOBODY, NOBODY)
-    back = os.open(vault.path, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def users_daemon(v):
+    """One that keeps few descriptors, and cannot open file handles."""
+    os.chown(v.path, NOBODY, NOBODY)
     mode = os.stat("/dev/fuse").st_mode & 0o777
     os.chmod("/dev/fuse", 0o666)
     try:
-        start(vault, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)),
+        start(v, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)),
               user=NOBODY, group=NOBODY, extra_groups=[])
     finally:
         if mode != 0o666 and "PYTEST_XDIST_WORKER" not in os.environ:
             os.chmod("/dev/fuse", mode)
+    yield
+    run("fusermount3", "-u", v.path, uid=NOBODY, check=0)
+
+
+def test_an_open_file_is_reached_though_its_path_is_not(vault):
+    """Without file handles: by the descriptor of who has it open, a log that is gone, too."""
+    with users_daemon(vault):
+        def work():
+            (vault.path / "d").mkdir()
+            plain = os.open(vault.path / "d" / "f", os.O_RDWR | os.O_CREAT)
+            log = os.open(vault.log("x.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(log, GOOD)
+            os.unlink(vault.log("x.jsonl"))
+            os.chmod(vault.path / "d", 0)
+            for n in range(200):  # more than the daemon keeps descriptors of
+                (vault.path / f"f{n}").write_bytes(b"")
+            time.sleep(1.5)  # what the kernel knows has expired
+            for fd in (plain, log):
+                os.fstat(fd)
+                os.fchmod(fd, 0o600)
+                assert os.fstat(fd).st_mode & 0o777 == 0o600
+            os.write(log, GOOD)
+            assert os.fstat(log).st_size == 2 * len(GOOD)
+            os.close(log)
+            os.close(plain)
+            os.chmod(vault.path / "d", 0o700)
+
+        as_user(NOBODY, work, timeout=50)
+
+
+def test_a_number_that_is_used_again_for_another_type(vault):
+    """Without file handles, which an ordinary user cannot open, the number tells what a file is."""
+    back = os.open(vault.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def behind():
         """The number of a symbolic link, and then of a file."""
@@ -573,6 +606,6 @@ def test_a_number_that_is_used_again_for_another_type(vault):
         # Not every file system gives the number to the next file.
         return name is None or (vault.path / name).read_bytes() == b"new"
 
-    assert as_user(NOBODY, work, timeout=50)
+    with users_daemon(vault):
+        assert as_user(NOBODY, work, timeout=50)
     os.close(back)
-    run("fusermount3", "-u", vault.path, uid=NOBODY, check=0)
