@@ -339,6 +339,17 @@ static int class_of(struct fs_mount *m, struct fs_inode *parent, const char *nam
 
 /* ---- finding nodes ---- */
 
+/* Who holds it may open the file, and that may ask the file's handles (descriptor.c). */
+static void lock_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
 static struct fs_inode *node_new(const struct stat *st, enum jsonl_class class,
 				 const struct fs_file_handle *h)
 {
@@ -351,7 +362,7 @@ static struct fs_inode *node_new(const struct stat *st, enum jsonl_class class,
 	n->inode.class = class;
 	n->inode.type = st->st_mode & S_IFMT;
 	n->inode.priv = &n->priv;
-	pthread_mutex_init(&n->inode.lock, NULL);
+	lock_init(&n->inode.lock);
 	n->priv.fd = -1;
 	n->priv.mount = (signed char)h->mount;
 	n->priv.handle_bytes = (unsigned char)h->bytes;
@@ -611,7 +622,7 @@ int fs_inode_table_init(struct fs_mount *m)
 	m->root.priv->fd = m->root_fd;
 	m->root.priv->mount = -1;
 	m->root.priv->device = (unsigned char)fs_descriptor_device(m, st.st_dev);
-	pthread_mutex_init(&m->root.lock, NULL);
+	lock_init(&m->root.lock);
 	table_insert(m, &m->root);
 	return 0;
 }

@@ -609,3 +609,22 @@ def test_a_number_that_is_used_again_for_another_type(vault):
     with users_daemon(vault):
         assert as_user(NOBODY, work, timeout=50)
     os.close(back)
+
+
+@pytest.mark.limit(40)
+def test_a_log_that_was_removed_behind_the_mount_hangs_nobody(vault):
+    """The kernel knows it still, the daemon has no descriptor of it any more, and no handle."""
+    back = os.open(vault.path, os.O_RDONLY | os.O_DIRECTORY)
+    start(vault, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)),
+          letters=("-o", "entry_timeout=600,attr_timeout=600"))
+    append(vault.log("x.jsonl"), GOOD)
+    time.sleep(3.5)  # until it is closed
+    os.stat(vault.log("x.jsonl"))
+    for n in range(200):  # more than the daemon keeps descriptors of
+        os.mkdir(vault.path / f"d{n}")
+    os.unlink("x.jsonl", dir_fd=back)
+    os.close(back)
+    assert as_user(None, lambda: outcome(lambda: vault.log("x.jsonl").read_bytes()), 15) \
+        in (errno.ENOENT, errno.ESTALE)
+    append(vault.log("x.jsonl"), GOOD)
+    assert records(vault.log("x.jsonl")) == [{"n": 1}]
