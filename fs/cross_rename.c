@@ -454,6 +454,21 @@ static int rename_onto_log(struct renaming *r)
 
 /* ---- regular files ---- */
 
+/* It stays a plain file after all, without the newline that fs_cross_admit has added. */
+static void refuse_newline(struct renaming *r)
+{
+	const struct timespec times[2] = {r->src_st.st_atim, r->src_st.st_mtim};
+	cleanup_close int fd = fs_inode_open(r->m, r->src, O_RDWR);
+	const off_t before = r->src_st.st_size;
+	struct stat st;
+	char last;
+
+	if (fd < 0 || fstat(fd, &st) || st.st_size != before + 1 ||
+	    pread(fd, &last, 1, before) != 1 || last != '\n' || ftruncate(fd, before))
+		return;
+	(void)!futimens(fd, times);
+}
+
 static int rename_into_log(struct renaming *r)
 {
 	int rc;
@@ -470,8 +485,11 @@ static int rename_into_log(struct renaming *r)
 		    r, rc, r->new_path,
 		    "the source is still open for writing; close it first");
 	rc = fs_cross_admit(r->req, r->m, r->src, r->new_path);
-	if (!rc)
+	if (!rc) {
 		rc = rename_plain(r);
+		if (rc)
+			refuse_newline(r);
+	}
 	if (rc) {
 		fs_cross_unseize(r->m, r->src);
 	} else {

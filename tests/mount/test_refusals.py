@@ -451,6 +451,20 @@ def test_nobody_opens_for_writing_what_is_being_made_a_log(m):
     assert m.both("x.jsonl") == ONE
 
 
+def test_a_rename_that_fails_leaves_the_source_as_it_was(m):
+    """A bare number gets its newline when it becomes a log, and only then."""
+    m.p("x.tmp").write_bytes(b"12")
+    before = os.stat(m.p("x.tmp")).st_mtime_ns
+    with traced(m, "-o", "/dev/null", "-e", "trace=renameat,renameat2",
+                "-e", "inject=renameat,renameat2:error=ENOSPC"):
+        with refused(errno.ENOSPC):
+            os.rename(m.p("x.tmp"), m.p("x.jsonl"))
+    assert m.b("x.tmp").read_bytes() == b"12"
+    assert m.b("x.tmp").stat().st_mtime_ns == before
+    os.rename(m.p("x.tmp"), m.p("x.jsonl"))
+    assert m.b("x.jsonl").read_bytes() == b"12\n"
+
+
 def test_rename_right_after_close_waits_for_the_release(m):
     """Write a temporary file, close it, rename it: RELEASE may come after the RENAME."""
     for n in range(100):
