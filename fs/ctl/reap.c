@@ -180,6 +180,11 @@ static int delete (const struct generation *g, int dir, const char *name)
 	rc = ctl_guard_take(&guard, fd);
 	if (rc == 0 && may_have_writers(fd) && ctl_holder(&st, comm))
 		rc = -EBUSY;
+	/* That took a while, in which a rotation by numbers may have moved the name on. */
+	if (rc == 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		rc = -errno;
+	if (rc == 0 && (st.st_dev != g->dev || st.st_ino != g->ino))
+		rc = -ESTALE;
 	if (rc == 0 && unlinkat(dir, name, 0) < 0)
 		rc = -errno;
 	ctl_guard_release(&guard);

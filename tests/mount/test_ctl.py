@@ -1,11 +1,13 @@
 """jsonlfsctl append, quarantine, archive, rotate and reap, on bare vaults and on mounts."""
 
+import contextlib
 import fcntl
 import os
 import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -451,6 +453,33 @@ def test_reap_leaves_what_is_written(place):
         return [n for n in os.listdir(place) if n.startswith("x.")] == ["x.jsonl"]
 
     wait_for(reaped)
+
+
+def is_open(path):
+    """Has any process opened this file?"""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == str(path):
+                return True
+    return False
+
+
+def test_reap_and_a_rotation_by_numbers_at_the_same_moment(workdir):
+    """What has got the name meanwhile is another generation."""
+    x = workdir / "x.jsonl"
+    x.write_bytes(GOOD)
+    (workdir / "x.jsonl.1").write_bytes(b"[1]\n")
+    os.utime(workdir / "x.jsonl.1", (1, 1))
+    with running("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fcntl",
+                 "-e", "inject=fcntl:delay_exit=1000000", binary("jsonlfsctl"), "reap",
+                 "--older-than=1d", workdir) as p:
+        wait_for(lambda: is_open(workdir / "x.jsonl.1"))
+        os.rename(workdir / "x.jsonl.1", workdir / "x.jsonl.2")
+        os.rename(x, workdir / "x.jsonl.1")
+        assert b"changed at this moment" in p.communicate(timeout=20)[1]
+        assert p.returncode == FAILED
+    assert (workdir / "x.jsonl.1").read_bytes() == GOOD
+    assert (workdir / "x.jsonl.2").read_bytes() == b"[1]\n"
 
 
 def test_reap_syncs_a_directory_once(workdir):
