@@ -78,6 +78,22 @@ static int unchanged(const struct ctl_rewrite *w, const struct stat *before)
 		   : 0;
 }
 
+/* Who opened the name since the rename has the new file, and what he appended, or is about
+ * to, would go with it. */
+static bool new_is_in_use(const struct ctl_rewrite *w)
+{
+	struct ctl_guard guard;
+	struct stat now;
+	bool used = ctl_guard_take(&guard, w->new_fd) != 0;
+
+	used = used || fstat(w->new_fd, &now) < 0 ||
+	       now.st_size != w->new_as_made.st_size ||
+	       now.st_mtim.tv_sec != w->new_as_made.st_mtim.tv_sec ||
+	       now.st_mtim.tv_nsec != w->new_as_made.st_mtim.tv_nsec;
+	ctl_guard_release(&guard);
+	return used;
+}
+
 /* Who looked the name up before the rename gets the old file when he opens it, and waits
  * for the guard. A mount remembers names for a second: so long the original can still be
  * put back. */
@@ -95,8 +111,20 @@ static int watch(struct ctl_rewrite *w)
 	}
 	if (rc == 0)
 		return 0;
-	/* On failure the new file stays, and the original beside it. */
+	/* Else, and on failure, the new file stays, and the original beside it. */
+	if (new_is_in_use(w))
+		return 0;
 	return repair_store_put_back(&w->store) == 0 ? rc : 0;
+}
+
+/* Who takes the lock of a file before he appends waits until the new one stays. */
+static int lock_new(struct ctl_rewrite *w)
+{
+	w->new_fd = openat(w->store.dir_fd, w->replace.temp,
+			   O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (w->new_fd < 0 || fstat(w->new_fd, &w->new_as_made) < 0)
+		return -errno;
+	return ctl_lock(w->new_fd);
 }
 
 static int make_ready(struct ctl_rewrite *w, const struct stat *before)
@@ -105,6 +133,8 @@ static int make_ready(struct ctl_rewrite *w, const struct stat *before)
 
 	if (rc == 0)
 		rc = jsonl_replace_prepare(&w->replace);
+	if (rc == 0)
+		rc = lock_new(w);
 	if (rc == 0)
 		rc = repair_store_settle(&w->store);
 	if (rc == 0)
@@ -128,6 +158,7 @@ static int rewrite_guarded(struct ctl_rewrite *w)
 				 w->store.name, w->store.old_fd);
 	if (rc < 0)
 		return rc;
+	w->new_fd = -1;
 	repair_store_begin(&w->store);
 	rc = make_ready(w, &before);
 	if (rc == 0) {
@@ -140,6 +171,8 @@ static int rewrite_guarded(struct ctl_rewrite *w)
 	if (rc && (!w->replace.renamed || !w->store.kept[0]))
 		repair_store_undo(&w->store);
 	repair_store_end(&w->store);
+	if (w->new_fd >= 0)
+		(void)close(steal_fd(&w->new_fd));
 	return rc;
 }
 

@@ -19,6 +19,8 @@ struct ctl_rewrite {
 	/* Filled in: */
 	struct ctl_guard guard;
 	struct jsonl_replace replace;
+	int new_fd; /* the new file, locked, for reading */
+	struct stat new_as_made;
 };
 
 /* 0; -EBUSY: somebody writes to it; -EWOULDBLOCK: somebody holds its lock; -ESTALE: it

@@ -374,6 +374,24 @@ def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
     assert kept_originals(vault) == {} and sorted(os.listdir(vault)) == [".jsonlfs", "x.jsonl"]
 
 
+def test_the_original_does_not_come_back_over_what_was_appended(mount, vault):
+    """One has found the old file by its name, another appends to the new one first."""
+    mount()
+    lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
+    x = vault / "x.jsonl"
+    with open(x, "rb") as old:
+        inode = os.fstat(old.fileno()).st_ino
+        p = subprocess.Popen([binary("jsonlfsctl"), "repair", "--apply", x],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for(lambda: x.stat().st_ino != inode)
+        append(x, b"[1]\n")
+        with open(f"/proc/self/fd/{old.fileno()}", "ab") as f:
+            f.write(b"[2]\n")
+        assert p.communicate(timeout=10)[1] == b"" and p.returncode == REPAIRED
+    assert x.read_bytes() == GOOD + b"[1]\n"
+    assert kept_originals(vault) == {"x.jsonl": GOOD + b"bad\n[2]\n"}
+
+
 def test_usage():
     for argv in ([], ["--what", "."], ["--maxrecord=x", "/"]):
         assert b"--help" in repair(*argv, code=USAGE).stderr
