@@ -114,7 +114,7 @@ static int watch(struct ctl_rewrite *w)
 	/* Else, and on failure, the new file stays, and the original beside it. */
 	if (new_is_in_use(w))
 		return 0;
-	return repair_store_put_back(&w->store) == 0 ? rc : 0;
+	return repair_store_put_back(&w->store) == 0 || !w->store.kept[0] ? rc : 0;
 }
 
 /* Who takes the lock of a file before he appends waits until the new one stays. */

@@ -374,6 +374,24 @@ def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
     assert kept_originals(vault) == {} and sorted(os.listdir(vault)) == [".jsonlfs", "x.jsonl"]
 
 
+def test_an_original_that_came_back_is_told_of_though_it_is_not_on_the_disk(mount, vault):
+    mount()
+    lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
+    x = vault / "x.jsonl"
+    with open(x, "rb") as old:
+        inode = os.fstat(old.fileno()).st_ino
+        p = subprocess.Popen(["strace", "-f", "-qq", "-P", vault, "-e", "trace=fsync", "-e",
+                              "inject=fsync:error=EIO:when=2", "-o", "/dev/null",
+                              binary("jsonlfsctl"), "repair", "--apply", x],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_for(lambda: x.stat().st_ino != inode)
+        with open(f"/proc/self/fd/{old.fileno()}", "ab") as f:
+            f.write(GOOD)
+        assert b"is open for writing" in p.communicate(timeout=10)[1]
+        assert p.returncode == LEFT | FAILED
+    assert x.stat().st_ino == inode and x.read_bytes() == GOOD + b"bad\n" + GOOD
+
+
 def test_the_original_does_not_come_back_over_what_was_appended(mount, vault):
     """One has found the old file by its name, another appends to the new one first."""
     mount()
