@@ -257,6 +257,10 @@ static int replacing_run(struct replacing *r)
 		rc = -jsonl_error_errno(rc);
 	if (!r->new.renamed)
 		replacing_undo(r);
+	else if (rc)
+		r->why = "the new content is in place, and the old in the archive, but "
+			 "after a power cut the old may be there again: do not write it "
+			 "once more, look at the kernel's log";
 	return rc;
 }
 

@@ -195,6 +195,8 @@ static void repair_bare(struct run *run, int dir, int fd, const char *name,
 		repair_report_end(run->report, &w.counts, true,
 				  kept ? kept : w.rewrite.store.kept,
 				  w.rewrite.store.bad);
+	} else if (ctl_rewrite_unsynced(&w.rewrite)) {
+		repair_report_error(run->report, shown, CTL_REWRITE_UNSYNCED, false);
 	} else {
 		tell_failure(run, shown, fstat(fd, &st) < 0 ? NULL : &st, rc, true);
 	}

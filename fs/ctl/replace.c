@@ -202,7 +202,9 @@ static int rewrite_bare(struct target *t, bool mounted, char **kept)
 	else if (state_fd < 0)
 		return state_fd;
 	rc = ctl_rewrite(&b.rewrite);
-	if (rc == 0)
+	if (rc && ctl_rewrite_unsynced(&b.rewrite))
+		t->why = strdup(CTL_REWRITE_UNSYNCED);
+	if (rc == 0 || ctl_rewrite_unsynced(&b.rewrite))
 		*kept = ctl_rewrite_kept(&b.rewrite, t->real, t->vault.root, t->r->state);
 	if (*kept)
 		log_bare(t, *kept);

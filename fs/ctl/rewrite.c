@@ -188,3 +188,8 @@ int ctl_rewrite(struct ctl_rewrite *w)
 	ctl_guard_release(&w->guard);
 	return rc;
 }
+
+bool ctl_rewrite_unsynced(const struct ctl_rewrite *w)
+{
+	return w->replace.renamed && w->store.kept[0];
+}

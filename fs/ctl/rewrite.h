@@ -5,6 +5,8 @@
 #ifndef FS_CTL_REWRITE_H
 #define FS_CTL_REWRITE_H
 
+#include <stdbool.h>
+
 #include "place.h"
 #include "repair_store.h"
 #include "replace.h"
@@ -25,8 +27,13 @@ struct ctl_rewrite {
 
 /* 0; -EBUSY: somebody writes to it; -EWOULDBLOCK: somebody holds its lock; -ESTALE: it
  * changed meanwhile; -EMLINK; what fill() returned; -errno. If not 0 nothing was changed,
- * or it was put back. */
+ * or it was put back, unless ctl_rewrite_unsynced() says otherwise. */
 int ctl_rewrite(struct ctl_rewrite *w) jsonl_must_check;
+/* After a failure: the new content is there all the same, the old is kept. */
+bool ctl_rewrite_unsynced(const struct ctl_rewrite *w);
+#define CTL_REWRITE_UNSYNCED                                                             \
+	"the new content is in place, and the old is kept, but after a power cut the "   \
+	"old may be there again: do not do this once more, look at the kernel's log"
 /* Where people find the old content then: a path, to be freed; NULL out of memory.
  * `shown` is the file, `root` the vault's, `state` its state directory if that is
  * elsewhere. */

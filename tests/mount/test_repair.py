@@ -392,6 +392,16 @@ def test_an_original_that_came_back_is_told_of_though_it_is_not_on_the_disk(moun
     assert x.stat().st_ino == inode and x.read_bytes() == GOOD + b"bad\n" + GOOD
 
 
+def test_what_is_repaired_and_not_on_the_disk(vault):
+    lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
+    p = run("strace", "-f", "-qq", "-P", vault, "-e", "trace=fsync", "-e",
+            "inject=fsync:error=ENOSPC", "-o", "/dev/null", binary("jsonlfsctl"), "repair",
+            "--apply", vault)
+    assert p.returncode == FAILED and b"the new content is in place" in p.stderr
+    assert (vault / "x.jsonl").read_bytes() == GOOD
+    assert kept_originals(vault) == {"x.jsonl": GOOD + b"bad\n"}
+
+
 def test_the_original_does_not_come_back_over_what_was_appended(mount, vault):
     """One has found the old file by its name, another appends to the new one first."""
     mount()

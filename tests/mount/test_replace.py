@@ -33,6 +33,7 @@ from util import (
     refused,
     run,
     running,
+    traced,
     wait_for,
 )
 
@@ -203,6 +204,21 @@ def test_delete_record_that_is_not_there(place, x):
     assert see(place) == OLD and place.archive() == []
     for argv in ([x], ["--line=0", x], ["--line=-1", x], ["--line=x", x], ["--line=1"]):
         assert b"--help" in ctl("delete-record", *argv, code=USAGE).stderr
+
+
+def test_what_is_done_and_not_on_the_disk_is_not_told_as_undone(place, x):
+    """Who does it again deletes another record."""
+    fault = ("-f", "-qq", "-P", place.backing, "-e", "trace=fsync", "-e", "inject=fsync:error=EIO",
+             "-o", "/dev/null")
+    if place.m:
+        with traced(place.m, *fault):
+            p = ctl("delete-record", "--line=2", x, code=FAILED)
+    else:
+        p = run("strace", *fault, binary("jsonlfsctl"), "delete-record", "--line=2", x)
+        assert p.returncode == FAILED
+    assert b"the new content is in place" in p.stderr
+    assert (place.backing / "x.jsonl").read_bytes() == b'{"n":1}\n{"n":3}\n'
+    assert place.archive() == [OLD]
 
 
 def test_a_secret_is_gone_when_the_archive_is_emptied(place, x):
