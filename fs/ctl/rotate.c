@@ -64,42 +64,31 @@ static int rotate_linked(struct work *w)
 	return rc;
 }
 
-/* Makes the new file, unless a program was faster: then it is a log of that program's. */
-static int make_new(const struct work *w)
-{
-	cleanup_close int fd =
-	    openat(w->dir_fd, w->name,
-		   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	int rc = 0;
-
-	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno;
-	if ((w->st.st_uid != geteuid() || w->st.st_gid != getegid()) &&
-	    fchown(fd, w->st.st_uid, w->st.st_gid) < 0)
-		rc = -errno;
-	if (rc == 0 && fchmod(fd, w->st.st_mode & 07777) < 0)
-		rc = -errno;
-	/* Nobody but us may have opened it yet. */
-	if (rc < 0)
-		(void)unlinkat(w->dir_fd, w->name, 0);
-	return rc;
-}
-
-/* Inside a mount a log has one name only, and there for a moment none. */
+/* Inside a mount a log has one name only, and there for a moment none. The new file is
+ * made before that: with an ACL its mode alone would let in the wrong ones. */
 static int rotate_renamed(struct work *w)
 {
-	int rc;
+	struct jsonl_replace r;
+	int rc = jsonl_replace_begin(&r, &jsonl_io_system, w->dir_fd, w->name, w->fd);
 
-	if (renameat2(w->dir_fd, w->name, w->dir_fd, w->generation, RENAME_NOREPLACE) < 0)
-		return -errno;
-	rc = make_new(w);
+	if (rc < 0)
+		return rc;
+	rc = jsonl_replace_prepare(&r);
+	if (rc == 0 && renameat2(w->dir_fd, w->name, w->dir_fd, w->generation,
+				 RENAME_NOREPLACE) < 0)
+		rc = -errno;
 	if (rc < 0) {
-		(void)renameat2(w->dir_fd, w->generation, w->dir_fd, w->name,
-				RENAME_NOREPLACE);
+		jsonl_replace_abort(&r);
 		return rc;
 	}
-	return fsync(w->dir_fd) < 0 ? -errno : 0;
+	rc = jsonl_replace_commit(&r, RENAME_NOREPLACE);
+	/* A program was faster: then it is a log of that program's. */
+	if (rc == -EEXIST)
+		return jsonl_replace_settle(&r);
+	if (rc < 0 && !r.renamed)
+		(void)renameat2(w->dir_fd, w->generation, w->dir_fd, w->name,
+				RENAME_NOREPLACE);
+	return rc;
 }
 
 static int rotate(struct work *w, bool inside)

@@ -320,6 +320,33 @@ def test_rotate(place):
     assert b"--help" in ctl("rotate", code=USAGE).stderr
 
 
+def test_rotate_takes_the_acl_along(place):
+    """The mode of a file with an ACL shows the mask: to give only that lets the group in."""
+    x = place / "x.jsonl"
+    x.write_bytes(GOOD)
+    x.chmod(0o600)
+    run("setfacl", "-m", "u:daemon:rw", x, check=0)
+    acl = run("getfacl", "-c", "-p", x, check=0).stdout
+    assert b"group::---" in acl
+    ctl("rotate", x)
+    assert x.stat().st_size == 0
+    assert run("getfacl", "-c", "-p", x, check=0).stdout == acl
+    assert len(os.listdir(place)) == 2
+
+
+def test_rotate_as_an_ordinary_user(place):
+    d = place / "d"
+    d.mkdir()
+    d.chmod(0o777)
+    x = d / "x.jsonl"
+    x.write_bytes(GOOD)
+    os.chown(x, NOBODY, NOBODY)
+    ctl("rotate", x, uid=NOBODY)
+    st = x.stat()
+    assert (st.st_size, st.st_uid, st.st_gid) == (0, NOBODY, NOBODY)
+    assert len(os.listdir(d)) == 2
+
+
 def test_rotate_while_others_append(place):
     """Nothing is lost and nothing twice, also not by those who keep it open."""
     x = place / "x.jsonl"
