@@ -248,10 +248,12 @@ static int add_all(struct run *run)
 		run->line++;
 		rc = add_line(run, line, len);
 		if (rc) {
-			ctl_error("%s: line %llu: %s: it is not appended, nor is what "
-				  "follows",
+			ctl_error("%s: line %llu: %s: it is %s what follows",
 				  run->request->path, (unsigned long long)run->line,
-				  ctl_appender_explain(rc));
+				  ctl_appender_explain(rc),
+				  ctl_appender_unsure(&run->to, rc)
+				      ? "in the file or not: look; not appended is"
+				      : "not appended, nor is");
 			break;
 		}
 	}

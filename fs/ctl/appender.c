@@ -40,6 +40,16 @@ int ctl_appender_add(struct ctl_appender *a, const void *record, size_t len)
 		      : jsonl_io_write_full(&jsonl_io_system, a->fd, iov, 2, &written);
 }
 
+bool ctl_appender_unsure(const struct ctl_appender *a, int code)
+{
+	static const int refusals[] = {EBADMSG, EMSGSIZE, EAGAIN, EUCLEAN, EROFS, EFBIG};
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		if (code == -refusals[i])
+			return false;
+	return !a->log && code < 0;
+}
+
 int ctl_appender_sync(struct ctl_appender *a)
 {
 	if (a->log)

@@ -17,13 +17,16 @@ struct ctl_appender {
 /* Creates the file when there is none. 0 or -errno (-EINVAL: not a regular file). */
 int ctl_appender_open(struct ctl_appender *a, const char *path) jsonl_must_check;
 /* One record, without its newline. 0, -errno, or a verdict; then nothing of it is in the
- * file. */
+ * file, unless ctl_appender_unsure(). */
 int ctl_appender_add(struct ctl_appender *a, const void *record,
 		     size_t len) jsonl_must_check;
 int ctl_appender_sync(struct ctl_appender *a) jsonl_must_check;
 /* 0 or -errno of what was appended last. */
 int ctl_appender_close(struct ctl_appender *a) jsonl_must_check;
 /* What `code` means and what to do about it. Static storage, or as jsonl_error_text. */
+/* After ctl_appender_add() has failed: may the record be in the file all the same? A mount
+ * with sync=write, or one that died over it, does not say. */
+bool ctl_appender_unsure(const struct ctl_appender *a, int code);
 const char *ctl_appender_explain(int code);
 
 #endif

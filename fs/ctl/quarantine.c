@@ -488,6 +488,7 @@ static int judge(const struct store *s, const struct request *r, const char *pat
 struct restoring {
 	struct ctl_appender to;
 	uint64_t done;
+	bool unsure; /* one more may be in the file */
 };
 
 static int append_one(void *ctx, uint64_t number, const char *line, size_t len)
@@ -495,11 +496,15 @@ static int append_one(void *ctx, uint64_t number, const char *line, size_t len)
 	struct restoring *restoring = ctx;
 	int rc = ctl_appender_add(&restoring->to, line, len);
 
-	if (rc)
-		ctl_error("line %llu: %s: it is not appended, nor is what follows",
-			  (unsigned long long)number, ctl_appender_explain(rc));
-	else
+	if (rc == 0) {
 		restoring->done++;
+		return 0;
+	}
+	restoring->unsure = ctl_appender_unsure(&restoring->to, rc);
+	ctl_error("line %llu: %s: it is %s what follows", (unsigned long long)number,
+		  ctl_appender_explain(rc),
+		  restoring->unsure ? "in the file or not: look; not appended is"
+				    : "not appended, nor is");
 	return rc;
 }
 
@@ -543,7 +548,9 @@ static void note_restored(const struct store *s, const char *name, uint64_t reco
 		    name);
 }
 
-static int append_lines(const char *path, const struct lines *l, uint64_t *done)
+/* *done is as many as are in the file for sure, *there as many as may be. */
+static int append_lines(const char *path, const struct lines *l, uint64_t *done,
+			uint64_t *there)
 {
 	struct restoring restoring = {0};
 	int rc = ctl_appender_open(&restoring.to, path), closed;
@@ -561,6 +568,7 @@ static int append_lines(const char *path, const struct lines *l, uint64_t *done)
 	}
 	closed = ctl_appender_close(&restoring.to);
 	*done = restoring.done;
+	*there = restoring.done + restoring.unsure;
 	return rc || closed ? CTL_FAILURE : 0;
 }
 
@@ -595,7 +603,7 @@ static int restore_to(const struct store *s, const struct request *r, const char
 	cleanup_free char *data = NULL;
 	cleanup_free char *target = NULL;
 	struct lines l = {0};
-	uint64_t done = 0;
+	uint64_t done = 0, there = 0;
 	int code;
 
 	data = read_source(s, r, &l.len);
@@ -610,9 +618,9 @@ static int restore_to(const struct store *s, const struct request *r, const char
 		ctl_error("out of memory");
 		return CTL_FAILURE;
 	}
-	code = append_lines(target, &l, &done);
-	if (done)
-		note_restored(s, r->rest[1], done);
+	code = append_lines(target, &l, &done, &there);
+	if (there)
+		note_restored(s, r->rest[1], there);
 	printf("%llu of %llu records were appended to ", (unsigned long long)done,
 	       (unsigned long long)l.records);
 	(void)ctl_print_name(stdout, target);

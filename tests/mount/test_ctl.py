@@ -27,6 +27,7 @@ from util import (
     refused,
     run,
     running,
+    traced,
     wait_for,
 )
 
@@ -231,6 +232,22 @@ def test_quarantine_of_a_bare_vault(mount, workdir):
     assert m.status()["quarantine"]["entries"] == 1
     refuse(m, "x.jsonl", b"worst\n")
     assert len(listed(m.mnt)) == 2
+
+
+def test_what_is_restored_and_not_synced_is_not_restored_again(mount):
+    """sync=write: the answer is an error, and the record is in the file."""
+    m = mount("sync=write", self_mount=False)
+    refuse(m, "x.jsonl", b"bad\n")
+    wait_for(lambda: all("path" in e for e in listed(m.mnt)))
+    name = listed(m.mnt)[0]["file"]
+    argv = ("quarantine", "restore", m.mnt, name, "--edited=-")
+    with traced(m, "-o", "/dev/null", "-e", "trace=fdatasync,fsync",
+                "-e", "inject=fdatasync,fsync:error=EIO", "-P", m.b("x.jsonl")):
+        p = ctl(*argv, stdin=GOOD + b"[2]\n", code=FAILED)
+    assert b"line 1: Input/output error: it is in the file or not" in p.stderr
+    assert m.both("x.jsonl") == GOOD
+    assert b"--again" in ctl(*argv, stdin=GOOD + b"[2]\n", code=FAILED).stderr
+    assert m.both("x.jsonl") == GOOD
 
 
 def test_a_quarantine_elsewhere(mount, workdir):
