@@ -641,13 +641,38 @@ static bool is_inner_path(const char *path)
 	return true;
 }
 
+/* Takes the entry for one restore at a time; what an earlier one has noted is in the index
+ * that is read then. 0, or an exit code after a message. */
+static int take_entry(const struct request *r, int *entry)
+{
+	struct store s;
+	int code = store_open(&s, r), rc;
+
+	if (code)
+		return code;
+	*entry = open_entry(&s, r->rest[1]);
+	store_close(&s);
+	if (*entry < 0)
+		return CTL_FAILURE;
+	rc = ctl_lock(*entry);
+	if (rc == 0)
+		return 0;
+	ctl_error("%s: %s", r->rest[1],
+		  rc == -EWOULDBLOCK ? "is being restored at this moment"
+				     : jsonl_error_text(rc));
+	return CTL_FAILURE;
+}
+
 static int restore(const struct request *r)
 {
 	const char *restored, *path;
 	const struct jsonl_report *line;
 	struct store s;
-	int code = store_open(&s, r);
+	cleanup_close int entry = -1;
+	int code = take_entry(r, &entry);
 
+	if (code == 0)
+		code = store_open(&s, r);
 	if (code)
 		return code;
 	line = find_line(&s, r->rest[1], &restored);

@@ -234,6 +234,24 @@ def test_quarantine_of_a_bare_vault(mount, workdir):
     assert len(listed(m.mnt)) == 2
 
 
+def test_two_restores_at_the_same_time(mount, workdir):
+    """The second waits for the first, and sees that it is done."""
+    m = mount(self_mount=False)
+    refuse(m, "x.jsonl", b"bad\n")
+    wait_for(lambda: all("path" in e for e in listed(m.mnt)))
+    name = listed(m.mnt)[0]["file"]
+    edited = workdir / "edited"
+    edited.write_bytes(GOOD)
+    slow = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync",
+            "-e", "inject=fsync:delay_exit=1000000")
+    argv = (binary("jsonlfsctl"), "quarantine", "restore", m.mnt, name, f"--edited={edited}")
+    with running(*slow, *argv) as first:
+        wait_for(lambda: m.b("x.jsonl").read_bytes())
+        assert b"--again" in ctl(*argv[1:], code=FAILED).stderr
+        assert first.wait(20) == 0
+    assert m.both("x.jsonl") == GOOD
+
+
 def test_what_is_restored_and_not_synced_is_not_restored_again(mount):
     """sync=write: the answer is an error, and the record is in the file."""
     m = mount("sync=write", self_mount=False)
