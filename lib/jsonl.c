@@ -227,15 +227,18 @@ static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
 {
 	off_t end;
 	int rc = jsonl_file_freeze(log->file, &end);
+	bool frozen = !rc;
 
-	if (rc)
-		return rc;
 	if (jsonl_is_named(jsonl_file_fd(log->file), log->dir_fd, log->name)) {
+		if (!frozen)
+			return rc;
 		rc = niov ? jsonl_file_append_frozen(log->file, iov, niov, &log->user) : 0;
 		jsonl_file_unfreeze(log->file);
 		return rc;
 	}
-	jsonl_file_unfreeze(log->file);
+	/* Nor does what is wrong with a file matter that has been moved away. */
+	if (frozen)
+		jsonl_file_unfreeze(log->file);
 	rc = log_follow(log);
 	return rc ? rc : -EAGAIN;
 }

@@ -200,6 +200,23 @@ static void test_append(void)
 	CHECK(jsonl_open(".", 0666, &log) < 0);
 }
 
+/* A file whose end nobody can judge is moved away, and its log goes on in a new one. */
+static void test_append_behind_a_file_that_was_moved_away(void)
+{
+	struct jsonl_log *log;
+	int fd;
+
+	CHECK(jsonl_open("b.jsonl", 0666, &log) == 0 && jsonl_append(log, "1", 1) == 0);
+	fd = open("b.jsonl", O_WRONLY | O_APPEND | O_CLOEXEC);
+	CHECK(write(fd, "at\nall", 6) == 6);
+	close(fd);
+	CHECK(jsonl_append(log, "2", 1) == JSONL_UNKNOWN_TAIL);
+	CHECK(rename("b.jsonl", "b.jsonl.1") == 0);
+	CHECK(jsonl_append(log, "2", 1) == 0 && holds("b.jsonl", "2\n"));
+	CHECK(holds("b.jsonl.1", "1\nat\nall"));
+	jsonl_close(log);
+}
+
 static void *hold_lock(void *arg)
 {
 	int fd = open("l.jsonl", O_RDWR | O_APPEND | O_CLOEXEC);
@@ -399,6 +416,7 @@ int main(void)
 	test_records();
 	test_long_lines();
 	test_append();
+	test_append_behind_a_file_that_was_moved_away();
 	test_lock();
 	test_repair_tail();
 	test_replace();
