@@ -19,6 +19,7 @@ struct jsonl_log {
 	int dir_fd;
 	char name[NAME_MAX + 1];
 	mode_t mode;
+	bool create; /* when there is none */
 	pthread_mutex_t lock; /* of appends */
 	/* What follows changes under both; a sync, which takes long, holds the second. */
 	pthread_rwlock_t attached;
@@ -132,7 +133,7 @@ static int log_open_at(struct jsonl_log *log, bool create, int *read_fd, int *ap
 }
 
 /* A new log->file. */
-static int log_attach(struct jsonl_log *log, bool create)
+static int log_attach(struct jsonl_log *log)
 {
 	const struct jsonl_file_options opt = {
 		.maxrecord = JSONL_PROGRAM_RECORD, .maxdepth = JSONL_PROGRAM_DEPTH, .retain = true
@@ -142,7 +143,7 @@ static int log_attach(struct jsonl_log *log, bool create)
 	bool created;
 	int rc;
 
-	rc = log_open_at(log, create, &read_fd, &append_fd, &created);
+	rc = log_open_at(log, log->create, &read_fd, &append_fd, &created);
 	if (!rc)
 		rc = jsonl_file_new(&jsonl_io_system, read_fd, &opt, &log_events, log,
 				    &log->file);
@@ -168,10 +169,11 @@ static int log_new(const char *path, mode_t mode, bool create, struct jsonl_log 
 	if (!log)
 		return -ENOMEM;
 	log->mode = mode;
+	log->create = create;
 	pthread_mutex_init(&log->lock, NULL);
 	pthread_rwlock_init(&log->attached, NULL);
 	log->dir_fd = jsonl_open_directory(path, log->name);
-	rc = log->dir_fd < 0 ? log->dir_fd : log_attach(log, create);
+	rc = log->dir_fd < 0 ? log->dir_fd : log_attach(log);
 	if (rc) {
 		jsonl_close(log);
 		return rc;
@@ -203,7 +205,7 @@ static int log_follow(struct jsonl_log *log)
 	if (rc)
 		return rc;
 	pthread_rwlock_wrlock(&log->attached);
-	rc = log_attach(log, true);
+	rc = log_attach(log);
 	pthread_rwlock_unlock(&log->attached);
 	if (!rc)
 		jsonl_file_free(old);

@@ -249,6 +249,36 @@ static void test_lock(void)
 	CHECK(holds("l.jsonl", "\"theirs\"\n\"ours\"\n"));
 }
 
+static void *hold_and_move(void *arg)
+{
+	int fd = open("w.jsonl", O_RDWR | O_CLOEXEC);
+	const struct timespec while_held = {.tv_nsec = 300 * 1000000L};
+	bool good = flock(fd, LOCK_EX) == 0;
+
+	pthread_barrier_wait(arg);
+	nanosleep(&while_held, NULL);
+	good = good && rename("w.jsonl", "w.jsonl.1") == 0;
+	close(fd);
+	return good ? arg : NULL;
+}
+
+/* It makes no file in the place of one that was moved away meanwhile. */
+static void test_repair_tail_and_a_rotation(void)
+{
+	pthread_barrier_t held;
+	pthread_t thread;
+	void *good;
+
+	lay_down("w.jsonl", "{}\n", 3);
+	pthread_barrier_init(&held, NULL, 2);
+	pthread_create(&thread, NULL, hold_and_move, &held);
+	pthread_barrier_wait(&held);
+	CHECK(jsonl_repair_tail("w.jsonl") == -ENOENT);
+	pthread_join(thread, &good);
+	CHECK(good && access("w.jsonl", F_OK) < 0);
+	pthread_barrier_destroy(&held);
+}
+
 static void test_repair_tail(void)
 {
 	char name[256];
@@ -418,6 +448,7 @@ int main(void)
 	test_append();
 	test_append_behind_a_file_that_was_moved_away();
 	test_lock();
+	test_repair_tail_and_a_rotation();
 	test_repair_tail();
 	test_replace();
 	test_load();
