@@ -140,10 +140,18 @@ static int log_attach(struct jsonl_log *log)
 	};
 	cleanup_close int read_fd = -1;
 	cleanup_close int append_fd = -1;
+	cleanup_close int dir = -1;
 	bool created;
 	int rc;
 
+	/* First, as a new name that cannot be synced would be told as durable. */
+	dir = fcntl(log->dir_fd, F_DUPFD_CLOEXEC, 0);
+	if (dir < 0)
+		return -errno;
 	rc = log_open_at(log, log->create, &read_fd, &append_fd, &created);
+	/* Who tries again finds the file, and does not know that it is new. */
+	if (rc && created)
+		(void)!fsync(dir);
 	if (!rc)
 		rc = jsonl_file_new(&jsonl_io_system, read_fd, &opt, &log_events, log,
 				    &log->file);
@@ -152,12 +160,8 @@ static int log_attach(struct jsonl_log *log)
 	steal_fd(&read_fd);
 	memset(&log->user, 0, sizeof(log->user));
 	jsonl_file_set_append_fd(log->file, steal_fd(&append_fd), false);
-	if (created) {
-		int dir = fcntl(log->dir_fd, F_DUPFD_CLOEXEC, 0);
-
-		if (dir >= 0)
-			jsonl_file_set_directory(log->file, dir, &log->user);
-	}
+	if (created)
+		jsonl_file_set_directory(log->file, steal_fd(&dir), &log->user);
 	return 0;
 }
 

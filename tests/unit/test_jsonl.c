@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -214,6 +215,34 @@ static void test_append_behind_a_file_that_was_moved_away(void)
 	CHECK(rename("b.jsonl", "b.jsonl.1") == 0);
 	CHECK(jsonl_append(log, "2", 1) == 0 && holds("b.jsonl", "2\n"));
 	CHECK(holds("b.jsonl.1", "1\nat\nall"));
+	jsonl_close(log);
+}
+
+/* With `n` descriptors free. */
+static int open_with(int n, struct jsonl_log **log)
+{
+	struct rlimit all, few;
+	int next = open(".", O_RDONLY | O_CLOEXEC), rc;
+
+	close(next);
+	CHECK(getrlimit(RLIMIT_NOFILE, &all) == 0);
+	few = (struct rlimit){.rlim_cur = (rlim_t)(next + n), .rlim_max = all.rlim_max};
+	CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+	rc = jsonl_open("e.jsonl", 0666, log);
+	CHECK(setrlimit(RLIMIT_NOFILE, &all) == 0);
+	return rc;
+}
+
+/* A log whose directory nobody could sync is none that jsonl_sync may answer for. */
+static void test_few_descriptors(void)
+{
+	struct jsonl_log *log = NULL;
+
+	for (int n = 0; n < 4; n++) {
+		CHECK(open_with(n, &log) == -EMFILE, "%d descriptors", n);
+		(void)unlink("e.jsonl");
+	}
+	CHECK(open_with(4, &log) == 0);
 	jsonl_close(log);
 }
 
@@ -447,6 +476,7 @@ int main(void)
 	test_long_lines();
 	test_append();
 	test_append_behind_a_file_that_was_moved_away();
+	test_few_descriptors();
 	test_lock();
 	test_repair_tail_and_a_rotation();
 	test_repair_tail();
