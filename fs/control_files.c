@@ -334,10 +334,10 @@ static void add_counts(struct jsonl_report *r, const struct jsonl_repair_counts 
 
 static int repair(struct log *l)
 {
-	const struct jsonl_repair repair = {.keep = repair_keep,
-					    .change = repair_change,
-					    .progress = repair_progress,
-					    .ctx = l};
+	struct jsonl_repair repair = {.keep = repair_keep,
+				      .change = repair_change,
+				      .progress = repair_progress,
+				      .ctx = l};
 	struct jsonl_repair_counts counts = {0};
 	struct timespec times[2];
 	struct stat st;
@@ -353,7 +353,9 @@ static int repair(struct log *l)
 	if (rc < 0)
 		return rc;
 	jsonl_file_unfreeze(l->file);
-	rc = jsonl_repair_fd(l->m->io, jsonl_file_fd(l->file), &l->settings->limits,
+	/* What is being appended behind it by now may not be whole yet. */
+	repair.upto = (uint64_t)end;
+	rc = !end ? 0 : jsonl_repair_fd(l->m->io, jsonl_file_fd(l->file), &l->settings->limits,
 			     &repair, &counts);
 	if (!rc && counts.alien && !counts.records)
 		rc = JSONL_UNKNOWN_TAIL;

@@ -341,7 +341,8 @@ int jsonl_repair_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits
 	rc = io->fstat(io, fd, &st);
 	if (rc < 0)
 		return rc;
-	rc = jsonl_reader_init(&p.r, io, fd, 0, (uint64_t)st.st_size);
+	rc = jsonl_reader_init(&p.r, io, fd, 0,
+			       repair->upto ? repair->upto : (uint64_t)st.st_size);
 	if (rc == 0)
 		rc = read_all(&p);
 	jsonl_reader_deinit(&p.r);

@@ -66,9 +66,10 @@ struct jsonl_repair {
 	/* Called after each piece that was read. May be NULL; not 0 ends the repair. */
 	int (*progress)(void *ctx, uint64_t bytes);
 	void *ctx;
+	uint64_t upto; /* bytes; 0: all that there are */
 };
 
-/* Reads `fd` up to its size as of now. 0, -errno, what a callback returned, or
+/* Reads `fd` up to its size as of now, or up to repair->upto. 0, -errno, what a callback returned, or
  * JSONL_TOO_LONG when a line is so long (four times maxrecord) that this cannot be a
  * log. */
 int jsonl_repair_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from util import NOBODY, PYTHON, append, binary, check_lines, parse, run, running, wait_for
+from util import (
+    NOBODY, PYTHON, append, binary, check_lines, parse, run, running, sanitized, wait_for)
 
 GOOD = b'{"a":1}\n'
 OLD = (1, 1)
@@ -353,6 +354,88 @@ def test_who_opens_it_at_the_last_moment_is_not_stranded(mount):
     m.umount()
     repair("--apply", m.source, code=REPAIRED if b"bad" in data else CLEAN)
     check_lines(m.b("x.jsonl").read_bytes(), "x.jsonl")
+
+
+# An append of two writes, and a repair that waits in front of its reading for the first.
+HALVES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static _Atomic int half;
+static __thread int rest, asked, waits;
+
+ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	ssize_t (*real)(int, const struct iovec *, int) = dlsym(RTLD_NEXT, "writev");
+	struct iovec first = *iov;
+
+	if (rest) {
+		rest = 0;
+		usleep(500000);
+		half = 0;
+	} else if (first.iov_len > 50000) {
+		first.iov_len /= 2;
+		n = (int)real(fd, &first, 1);
+		rest = half = 1;
+		return n;
+	}
+	return real(fd, iov, n);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t (*real)(int, struct msghdr *, int) = dlsym(RTLD_NEXT, "recvmsg");
+
+	asked = 1;
+	return real(fd, msg, flags);
+}
+
+int flock(int fd, int op)
+{
+	int (*real)(int, int) = dlsym(RTLD_NEXT, "flock");
+
+	waits = asked && op == LOCK_UN;
+	return real(fd, op);
+}
+
+int fstat64(int fd, struct stat64 *st)
+{
+	int (*real)(int, struct stat64 *) = dlsym(RTLD_NEXT, "fstat64");
+
+	if (waits) {
+		waits = asked = 0;
+		close(open(getenv("HALVES"), O_CREAT | O_WRONLY, 0600));
+		for (int i = 0; i < 3000 && !half; i++)
+			usleep(1000);
+	}
+	return real(fd, st);
+}
+"""
+
+
+@pytest.mark.skipif(sanitized(), reason="whose own library must be the first")
+def test_a_record_that_is_being_appended_stays_whole(base, mount):
+    (base / "halves.c").write_text(HALVES)
+    run("cc", "-shared", "-fPIC", "-o", base / "halves.so", base / "halves.c", check=0)
+    waits = base / "halves.waits"
+    m = mount(self_mount=False, env={"LD_PRELOAD": str(base / "halves.so"), "HALVES": str(waits)},
+              prepare=lambda s: ((s / "x.jsonl").write_bytes(GOOD + b"bad\n" + GOOD),
+                                 os.utime(s / "x.jsonl", OLD)))
+    record = b'{"x":"' + b"x" * 100000 + b'"}\n'
+    p = subprocess.Popen([binary("jsonlfsctl"), "repair", "--apply", m.mnt],
+                         stdout=subprocess.DEVNULL)
+    wait_for(waits.exists)
+    append(m.p("x.jsonl"), record)
+    assert p.wait(20) == REPAIRED
+    assert m.both("x.jsonl") == GOOD * 2 + record
+    assert m.set_aside("x.jsonl") == b"bad"
 
 
 def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
