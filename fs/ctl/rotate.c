@@ -12,8 +12,11 @@
 #include "cleanup.h"
 #include "ctl.h"
 #include "generation.h"
+#include "names.h"
 #include "place.h"
 #include "replace.h"
+
+#define STAMP_LEN 26 /* of ".20261120T101112.123456789", without the Z */
 
 struct work {
 	int dir_fd, fd;
@@ -37,14 +40,46 @@ static int name_generation(struct work *w)
 		   : 0;
 }
 
+static int is_ours(void *ctx, const char *name, unsigned char type)
+{
+	const struct work *w = ctx;
+	size_t len = strlen(w->name);
+
+	return strncmp(name, w->name, len) == 0 && name[len] == '.' &&
+	       strlen(name) == len + STAMP_LEN + 1 && name[len + STAMP_LEN] == 'Z';
+}
+
+/* A rotation that was killed has left the log with two names: this one goes on with the
+ * other, as under a third its records would be there twice. 1, 0 or -errno. */
+static int find_generation(struct work *w)
+{
+	struct ctl_names names = {0};
+	int rc = ctl_names_read(&names, w->dir_fd, is_ours, w), found = 0;
+	struct stat st;
+
+	for (size_t i = 0; rc == 0 && !found && i < names.count; i++) {
+		found =
+		    fstatat(w->dir_fd, names.list[i], &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    st.st_ino == w->st.st_ino && st.st_dev == w->st.st_dev;
+		if (found)
+			(void)snprintf(w->generation, sizeof(w->generation), "%s",
+				       names.list[i]);
+	}
+	ctl_names_free(&names);
+	return rc ? rc : found;
+}
+
 /* Bare: the empty file takes the name in one step, so that there is always a log. The old
  * one gets its second name before. */
 static int rotate_linked(struct work *w)
 {
 	struct jsonl_replace r;
 	struct stat named;
-	int rc = jsonl_replace_begin(&r, &jsonl_io_system, w->dir_fd, w->name, w->fd);
+	int linked = w->st.st_nlink > 1 ? find_generation(w) : 0, rc;
 
+	if (linked < 0)
+		return linked;
+	rc = jsonl_replace_begin(&r, &jsonl_io_system, w->dir_fd, w->name, w->fd);
 	if (rc < 0)
 		return rc;
 	rc = jsonl_replace_prepare(&r);
@@ -52,7 +87,8 @@ static int rotate_linked(struct work *w)
 		rc = -errno;
 	if (rc == 0 && (named.st_ino != w->st.st_ino || named.st_dev != w->st.st_dev))
 		rc = -ESTALE;
-	if (rc == 0 && linkat(w->dir_fd, w->name, w->dir_fd, w->generation, 0) < 0)
+	if (rc == 0 && !linked &&
+	    linkat(w->dir_fd, w->name, w->dir_fd, w->generation, 0) < 0)
 		rc = -errno;
 	if (rc < 0) {
 		jsonl_replace_abort(&r);

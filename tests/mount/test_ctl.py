@@ -369,6 +369,23 @@ def test_rotate_takes_the_acl_along(place):
     assert len(os.listdir(place)) == 2
 
 
+def test_a_rotation_that_was_killed_is_finished(workdir):
+    """No record is there twice."""
+    x = workdir / "x.jsonl"
+    x.write_bytes(GOOD)
+    run("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e",
+        "inject=fsync:signal=SIGKILL:when=2", binary("jsonlfsctl"), "rotate", x)
+    assert x.stat().st_nlink == 2
+    generation = ctl("rotate", x).stdout.decode().strip()
+    assert x.read_bytes() == b"" and x.stat().st_nlink == 1
+    assert [str(p) for p in workdir.glob("x.jsonl.*")] == [generation]
+    # A name that somebody else has given it is none of a rotation's.
+    append(x, b"[2]\n")
+    os.link(x, workdir / "x.jsonl.bak")
+    assert ctl("rotate", x).stdout.decode().strip() != generation
+    assert x.read_bytes() == b"" and (workdir / "x.jsonl.bak").read_bytes() == b"[2]\n"
+
+
 def test_rotate_as_an_ordinary_user(place):
     d = place / "d"
     d.mkdir()
