@@ -17,6 +17,7 @@
 #include "names.h"
 #include "options.h"
 #include "place.h"
+#include "replace.h"
 
 #define READ_MAX (256UL << 20)
 
@@ -598,6 +599,27 @@ static char *read_source(const struct store *s, const struct request *r, size_t 
 	return data;
 }
 
+/* A log that is not there any more comes again as its entry is: with the owner and the
+ * mode that it had then. Best effort, for who may: else it is made as any file. */
+static void make_like_entry(const struct store *s, const char *name, const char *target)
+{
+	const char *slash = strrchr(target, '/');
+	cleanup_free char *dir = strndup(target, (size_t)(slash - target) + 1);
+	cleanup_close int dir_fd =
+	    dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	cleanup_close int entry =
+	    openat(s->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct jsonl_replace log;
+	struct stat st;
+
+	if (dir_fd < 0 || entry < 0 ||
+	    fstatat(dir_fd, slash + 1, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	    jsonl_replace_begin(&log, &jsonl_io_system, dir_fd, slash + 1, entry) < 0)
+		return;
+	log.new_times = true;
+	(void)!jsonl_replace_commit(&log, RENAME_NOREPLACE);
+}
+
 static int restore_to(const struct store *s, const struct request *r, const char *path)
 {
 	cleanup_free char *data = NULL;
@@ -618,6 +640,7 @@ static int restore_to(const struct store *s, const struct request *r, const char
 		ctl_error("out of memory");
 		return CTL_FAILURE;
 	}
+	make_like_entry(s, r->rest[1], target);
 	code = append_lines(target, &l, &done, &there);
 	if (there)
 		note_restored(s, r->rest[1], there);

@@ -234,6 +234,28 @@ def test_quarantine_of_a_bare_vault(mount, workdir):
     assert len(listed(m.mnt)) == 2
 
 
+@pytest.mark.parametrize("bare", [False, True])
+def test_what_is_restored_after_a_rotation_is_for_the_same_people(mount, bare):
+    """The log is not there: it is made, and not as root's, for everybody to read."""
+    m = mount(self_mount=False)
+    x = m.p("x.jsonl")
+    x.touch()
+    os.chown(x, NOBODY, 12345)
+    x.chmod(0o640)
+    refuse(m, "x.jsonl", b"bad\n")
+    os.rename(x, m.p("x.jsonl.1"))
+    wait_for(lambda: all("path" in e for e in listed(m.mnt)))
+    name = listed(m.mnt)[0]["file"]
+    if bare:
+        m.umount()
+    where = m.source if bare else m.mnt
+    ctl("quarantine", "restore", where, name, "--edited=-", stdin=GOOD)
+    st = (where / "x.jsonl").stat()
+    assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (0o640, NOBODY, 12345)
+    assert (where / "x.jsonl").read_bytes() == GOOD
+    assert sorted(n for n in os.listdir(where) if n != ".jsonlfs") == ["x.jsonl", "x.jsonl.1"]
+
+
 def test_two_restores_at_the_same_time(mount, workdir):
     """The second waits for the first, and sees that it is done."""
     m = mount(self_mount=False)
