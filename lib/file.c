@@ -42,17 +42,22 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 	return 0;
 }
 
-/* What a failed sync left unsure goes with the memory that holds it: look at the disk a
- * last time, else save what can be saved. */
+/* What a failed sync left unsure, and what is to be undone, goes with the memory that holds
+ * it: look at the disk a last time, else save what can be saved. */
 static void file_give_up(struct jsonl_file *f)
 {
 	struct iovec iov;
 	off_t end;
+	int rc;
 
-	if (f->append_fd < 0 || !jsonl_file_is_poisoned(f))
+	if (f->append_fd < 0 || (f->undo_from < 0 && !jsonl_file_is_poisoned(f)))
 		return;
-	if (!jsonl_file_freeze(f, &end))
+	rc = jsonl_file_freeze(f, &end);
+	if (!rc)
 		jsonl_file_unfreeze(f);
+	if (f->undo_from >= 0)
+		f->events->report(f->ctx, "undo-failed", rc, f->undo_from,
+				  (uint64_t)(f->undo_to - f->undo_from));
 	if (!jsonl_file_is_poisoned(f) || !f->kept_len)
 		return;
 	iov = (struct iovec){.iov_base = f->kept + f->kept_head, .iov_len = f->kept_len};

@@ -354,6 +354,27 @@ static void test_undo_late(void)
 	end();
 }
 
+/* The file goes before there is a next append: the records of a write that was said to
+ * have failed must not be there for whoever comes next. */
+static void test_free_undo(void)
+{
+	struct jsonl_file_user user = {0};
+
+	for (int again = 0; again < 2; again++) {
+		begin("[1]\n", false);
+		next_call(MODEL_WRITEV, after(6));
+		next_call(MODEL_FTRUNCATE, fails);
+		CHECK(append("[2]\n[3]\n", &user) == -EIO && m.files[0].size == 10);
+		if (again)
+			next_call(MODEL_FTRUNCATE, fails);
+		jsonl_file_free(file);
+		CHECK(again ? !!strstr(events, "undo-failed") : holds("[1]\n"), "%.*s %s",
+		      (int)m.files[0].size, m.files[0].data, events);
+		CHECK(!nsaved);
+		model_deinit(&m);
+	}
+}
+
 /* Room is reserved before a long append; a full disk is met before anything is written.
  */
 static void test_reserve(void)
@@ -752,6 +773,7 @@ int main(void)
 	test_outside_between();
 	test_undo();
 	test_undo_late();
+	test_free_undo();
 	test_reserve();
 	test_tails();
 	test_rest();
