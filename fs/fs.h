@@ -331,6 +331,9 @@ int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size,
 int fs_shared_get(struct fs_mount *m, struct fs_inode *i, bool append,
 		  struct fs_shared **shared) jsonl_must_check;
 void fs_shared_put(struct fs_mount *m, struct fs_shared *shared);
+/* The mount ends, with no handle left: what is remembered because it failed to sync is
+ * looked at a last time. */
+void fs_shared_drain(struct fs_mount *m);
 /* One more user, for a thread that goes on with the file after it has answered. */
 struct fs_shared *fs_shared_ref(struct fs_shared *shared);
 struct jsonl_file *fs_shared_file(struct fs_shared *shared);

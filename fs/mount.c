@@ -97,6 +97,7 @@ void fs_mount_drain(struct fs_mount *m)
 		h->ops->abandon(h);
 	}
 	fs_idle_drop(m, NULL);
+	fs_shared_drain(m);
 	fs_defer_stop(m);
 }
 

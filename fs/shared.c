@@ -315,6 +315,28 @@ void fs_shared_close(struct fs_mount *m, struct fs_shared *s)
 	shared_drop(m, s, false);
 }
 
+/* A file that failed to sync and that nobody has open any more, or NULL. */
+static struct fs_shared *shared_left(struct fs_mount *m)
+{
+	struct fs_shared *found = NULL;
+
+	pthread_mutex_lock(&m->inodes_lock);
+	for (size_t k = 0; k < m->inodes_size && !found; k++)
+		for (struct fs_inode *i = m->inodes[k]; i && !found; i = i->hash_next)
+			if (i->shared && !i->shared->users)
+				found = i->shared;
+	pthread_mutex_unlock(&m->inodes_lock);
+	return found;
+}
+
+void fs_shared_drain(struct fs_mount *m)
+{
+	struct fs_shared *s;
+
+	while ((s = shared_left(m)))
+		fs_shared_close(m, fs_shared_ref(s));
+}
+
 struct fs_shared *fs_shared_ref(struct fs_shared *s)
 {
 	pthread_mutex_lock(&s->inode->lock);

@@ -4,6 +4,7 @@ injection says which calls there are; then each (call, number) has a run of its 
 number of runs must be that of the census."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from mount_rig import LONG, Ledger, Strace, client, each_call, recover, unmount, vault
+from mount_rig import LONG, Ledger, Strace, client, each_call, recover, umount, unmount, vault
 
 # Calls that touch files; what the kernel's queue of requests needs is not among them.
 CALLS = (
@@ -263,3 +264,25 @@ def test_killed_at_every_call_of_the_way_out(tmp_path):
           f"{len(violations)} violations")
     assert not violations, "\n".join(violations)
     assert deaths >= len(calls) - counts["close"], (deaths, counts)
+
+
+def test_unsure_and_closed_at_the_end():
+    """A sync fails, everybody closes, the mount ends: memory still holds what the disk may
+    not have, and it is looked at, or saved, then."""
+    for how in ("when=1", "when=1+"):
+        with vault() as v:
+            prepared(v, BASE)
+            trace = Strace(v.daemon.pid, "fdatasync", f"fdatasync:error=EIO:{how}", path=v.file())
+            fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+            os.write(fd, b'{"id":"unsure"}\n')
+            with pytest.raises(OSError) as e:
+                os.close(fd)
+            assert e.value.errno == errno.EIO
+            umount(v.mnt)
+            assert v.daemon.wait(20) == 0
+            v.daemon = None
+            trace.end()
+            if how == "when=1":
+                assert v.said("sync-verified"), v.log.read_text()
+            else:
+                assert b'{"id":"unsure"}\n' in v.saved(), v.log.read_text()
