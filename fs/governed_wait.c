@@ -18,7 +18,7 @@ struct answer {
 	struct jsonl_waiter waiter; /* first: cast back */
 	fuse_req_t req;
 	size_t written; /* of a WRITE; 0: reply with an error code or 0 */
-	int rc;		/* what is said if the sync is well */
+	int rc;		/* what is said if the sync is well: a failed one is told once only */
 	struct governed *flushed; /* of a FLUSH: cannot go before the answer */
 };
 
@@ -36,7 +36,7 @@ static void answer_done(struct jsonl_waiter *w, int rc)
 
 	if (a->flushed)
 		fs_follow_flush_ends(a->flushed);
-	fs_governed_answer(a->req, a->written, a->rc ? a->rc : rc);
+	fs_governed_answer(a->req, a->written, rc ? rc : a->rc);
 	free(a);
 }
 
@@ -57,7 +57,7 @@ static void answer_durable(fuse_req_t req, struct governed *g, bool force, size_
 		sync_rc = jsonl_file_sync(file, user);
 		if (flush)
 			fs_follow_flush_ends(g);
-		fs_governed_answer(req, written, rc ? rc : sync_rc);
+		fs_governed_answer(req, written, sync_rc ? sync_rc : rc);
 		return;
 	}
 	*a = (struct answer){

@@ -5,6 +5,7 @@ number of runs must be that of the census."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -286,3 +287,26 @@ def test_unsure_and_closed_at_the_end():
                 assert v.said("sync-verified"), v.log.read_text()
             else:
                 assert b'{"id":"unsure"}\n' in v.saved(), v.log.read_text()
+
+
+def test_failed_sync_behind_another_error():
+    """An fsync that has to say of two errors tells that of the sync: the other one comes
+    again, this one does not."""
+    with vault() as v:
+        prepared(v, BASE)
+        v.stop()
+        v.start("locktimeout=0.2")
+        trace = Strace(v.daemon.pid, "fdatasync", "fdatasync:error=EIO:when=1", path=v.file())
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b'{"id":"unsure"}\n{"id":"whole"}')
+        outside = os.open(v.file(), os.O_RDONLY)
+        fcntl.flock(outside, fcntl.LOCK_EX)
+        with pytest.raises(OSError) as e:
+            os.fsync(fd)
+        os.close(outside)
+        trace.end()
+        assert e.value.errno == errno.EIO
+        os.fsync(fd)
+        os.close(fd)
+        assert v.file().read_bytes() == BASE + b'{"id":"unsure"}\n{"id":"whole"}\n'
+        v.stop()
