@@ -94,17 +94,18 @@ static int recall_index(struct jsonl_quarantine *q, struct owners *owners)
 	struct stat st;
 	size_t size = 0;
 	FILE *f;
+	int rc;
 
 	q->index_blocks = 0;
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	f = fdopen(fd, "r");
+	rc = q->io->fstat(q->io, fd, &st);
+	f = rc ? NULL : fdopen(fd, "r");
 	if (!f) {
 		q->io->close(q->io, fd);
-		return -ENOMEM;
+		return rc ? rc : -ENOMEM;
 	}
-	if (q->io->fstat(q->io, fd, &st) == 0)
-		q->index_blocks = jsonl_quarantine_blocks((uint64_t)st.st_size);
+	q->index_blocks = jsonl_quarantine_blocks((uint64_t)st.st_size);
 	q->table.bytes += q->index_blocks;
 	while (getline(&line, &size, f) > 0)
 		recall_line(q, owners, line);
@@ -155,13 +156,20 @@ static int count_directory(struct jsonl_quarantine *q, const struct owners *owne
 	return rc;
 }
 
-/* Takes stock anew. Under lock, and only while nothing is in flight. */
+/* Takes stock anew; what cannot be counted counts as before. Under lock, and only while
+ * nothing is in flight. */
 int jsonl_quarantine_recount(struct jsonl_quarantine *q)
 {
+	struct jsonl_quarantine_table *old = malloc(sizeof(*old));
+	uint64_t index_blocks = q->index_blocks;
 	struct owners owners = {0};
 	int rc;
 
-	jsonl_quarantine_table_clear(&q->table);
+	if (!old)
+		return -ENOMEM;
+	*old = q->table;
+	memset(&q->table, 0, sizeof(q->table));
+	q->table.max = old->max;
 	q->last_recount = seconds_now();
 	rc = recall_index(q, &owners);
 	if (owners.count)
@@ -169,6 +177,14 @@ int jsonl_quarantine_recount(struct jsonl_quarantine *q)
 	if (rc == 0)
 		rc = count_directory(q, &owners);
 	free(owners.list);
+	if (rc == 0) {
+		jsonl_quarantine_table_clear(old);
+	} else {
+		jsonl_quarantine_table_clear(&q->table);
+		q->table = *old;
+		q->index_blocks = index_blocks;
+	}
+	free(old);
 	return rc;
 }
 

@@ -182,6 +182,43 @@ static void test_obstacles(void)
 	jsonl_quarantine_free(NULL);
 }
 
+/* Stock is taken anew when somebody asks for more than fits, and that fails: the bound
+ * holds all the same, and the entries are known. */
+static void test_recount_fails(void)
+{
+	static char big[200 << 10];
+	char first[JSONL_QUARANTINE_NAME], name[JSONL_QUARANTINE_NAME];
+	uint64_t bytes, entries, bytes2, entries2;
+	struct jsonl_quarantine *q;
+
+	for (int at = 1; at <= 4; at++) {
+		new_state();
+		faulty_reset(0, 0, false);
+		q = start(MIB);
+		CHECK(put_text(q, "x", "first", first) == 0);
+		while (memset(big, 'a' + count_files() % 26, sizeof(big)),
+		       put(q, "x", big, sizeof(big), 0, NULL) == 0)
+			;
+		jsonl_quarantine_usage(q, &bytes, &entries);
+		q->last_recount -= 3600;
+		faulty_reset(at, -EMFILE, false);
+		memset(big, 'Z', sizeof(big));
+		CHECK(put(q, "x", big, sizeof(big), 0, NULL) == -ENOSPC, "call %d", at);
+		if (faulty.calls >= at) {
+			jsonl_quarantine_usage(q, &bytes2, &entries2);
+			CHECK(bytes == bytes2 && entries == entries2, "call %d: %llu in %llu",
+			      at, (unsigned long long)bytes2,
+			      (unsigned long long)entries2);
+		}
+		faulty_reset(0, 0, false);
+		memset(big, 'Y', sizeof(big));
+		CHECK(put(q, "x", big, sizeof(big), 0, NULL) == -ENOSPC, "call %d", at);
+		CHECK(put_text(q, "x", "first", name) == 0 && strcmp(name, first) == 0);
+		check_usage(q);
+		jsonl_quarantine_free(q);
+	}
+}
+
 int main(void)
 {
 	if (!rig_begin("test_quarantine_faults"))
@@ -190,5 +227,6 @@ int main(void)
 	test_every_call_is_the_last();
 	test_join_fails();
 	test_obstacles();
+	test_recount_fails();
 	return rig_end();
 }
