@@ -33,12 +33,22 @@ struct jsonl_file_user *jsonl_writer_user(struct jsonl_writer *w)
 
 void jsonl_writer_retarget(struct jsonl_writer *w, struct jsonl_file *file, off_t size)
 {
-	int rc;
+	struct jsonl_file_state state;
+	bool failed;
+	off_t end;
 
 	pthread_mutex_lock(&w->lock);
+	failed = jsonl_file_sync(w->file, &w->user) != 0;
+	jsonl_file_get_state(w->file, &state);
+	if (state.poisoned && w->user.last > state.durable) {
+		/* Told or not, a later fsync looks at the new file only. */
+		if (!jsonl_file_freeze(w->file, &end))
+			jsonl_file_unfreeze(w->file);
+		jsonl_file_get_state(w->file, &state);
+		failed |= state.poisoned;
+	}
 	/* Sequence numbers are of one file. */
-	rc = jsonl_file_sync(w->file, &w->user);
-	w->user = (struct jsonl_file_user){.failed = rc != 0};
+	w->user = (struct jsonl_file_user){.failed = failed};
 	w->file = file;
 	w->open_size = size;
 	w->virtual_end = size;

@@ -498,7 +498,7 @@ static void test_retarget_fails(void)
 	m.calls = 0;
 	m.faults[0] = (struct model_fault){.at = 1, .kind = MODEL_FAIL, .code = EIO};
 	jsonl_writer_retarget(writer, second, 0);
-	CHECK(calls_of(MODEL_FDATASYNC) == 1);
+	CHECK(calls_of(MODEL_FDATASYNC) == 3, "once more, and with what was lost");
 	m.faults[0].at = 0;
 	CHECK(put(1, "[2]\n") == 0 && second_holds("[2]\n"));
 	user = jsonl_writer_user(writer);
@@ -507,6 +507,38 @@ static void test_retarget_fails(void)
 	jsonl_writer_retarget(writer, file, 0);
 	jsonl_file_free(second);
 	end();
+}
+
+/* It has been told of a failed sync before it goes over. Then the disk vouches for the old
+ * file, as it would have before a later fsync, or that is told of once more. */
+static void test_retarget_unsure(void)
+{
+	struct jsonl_file_user *user;
+	struct jsonl_file *second;
+
+	for (int locked = 0; locked < 2; locked++) {
+		begin("");
+		m.loss = MODEL_LOSE_DATA;
+		second = second_file("");
+		user = jsonl_writer_user(writer);
+		CHECK(put(1, "[1]\n") == 0);
+		m.calls = 0;
+		m.faults[0] =
+		    (struct model_fault){.at = 1, .kind = MODEL_FAIL, .code = EIO};
+		CHECK(jsonl_file_sync(file, user) == -EIO);
+		m.faults[0].at = 0;
+		m.files[0].lock = locked ? -1 : 0;
+		jsonl_writer_retarget(writer, second, 0);
+		CHECK(put(1, "[2]\n") == 0 && second_holds("[2]\n"));
+		CHECK(jsonl_file_sync(second, user) == (locked ? -EIO : 0));
+		CHECK(jsonl_file_sync(second, user) == 0);
+		if (!locked)
+			CHECK(m.files[0].disk_size == 4 &&
+			      !memcmp(m.files[0].disk, "[1]\n", 4));
+		jsonl_writer_retarget(writer, file, 0);
+		jsonl_file_free(second);
+		end();
+	}
 }
 
 int main(void)
@@ -532,5 +564,6 @@ int main(void)
 	test_many_owners();
 	test_retarget();
 	test_retarget_fails();
+	test_retarget_unsure();
 	return check_done();
 }
