@@ -166,10 +166,12 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
 		if (f->poisoned)
 			user->failed = true;
 	}
-	if (!niov)
+	if (!niov) {
 		kept_drop(f, f->kept_len);
-	else if (f->opt.retain)
+		f->changed = f->appended;
+	} else if (f->opt.retain) {
 		kept_add(f, iov, niov, off);
+	}
 	pthread_mutex_unlock(&f->sync_lock);
 }
 

@@ -595,6 +595,11 @@ static void never(struct jsonl_waiter *w, int rc)
 	CHECK(false, "the answer was given already");
 }
 
+static void well(struct jsonl_waiter *w, int rc)
+{
+	CHECK(rc == 0);
+}
+
 /* fsync asks the disk whatever we know; after a failure it says when the disk is well. */
 static void test_force(void)
 {
@@ -611,6 +616,29 @@ static void test_force(void)
 	CHECK(state_now().poisoned);
 	CHECK(jsonl_file_wait(file, &a, true, &w, &rc) == JSONL_WAIT_DONE && rc == 0);
 	CHECK(!state_now().poisoned && disk_holds("[1]\n[2]\n"));
+	end();
+}
+
+/* Emptied since somebody else's sync: an fsync waits for that, too. */
+static void test_force_emptied(void)
+{
+	struct jsonl_file_user a = {0}, b = {0};
+	struct jsonl_waiter w = {.done = never};
+	off_t at;
+	int rc;
+
+	begin("[1]\n", false);
+	CHECK(append("[2]\n", &a) == 0 && append("[3]\n", &b) == 0);
+	CHECK(jsonl_file_sync(file, &b) == 0);
+	CHECK(jsonl_file_wait(file, &a, true, &w, &rc) == JSONL_WAIT_DONE && rc == 0);
+	CHECK(append("[4]\n", &a) == 0 && append("[5]\n", &b) == 0);
+	CHECK(jsonl_file_sync(file, &b) == 0);
+	CHECK(jsonl_file_freeze(file, &at) == 0 && jsonl_file_empty(file) == 0);
+	jsonl_file_unfreeze(file);
+	w.done = well;
+	CHECK(jsonl_file_wait(file, &a, true, &w, &rc) == JSONL_WAIT_LEAD);
+	jsonl_file_lead(file);
+	CHECK(disk_holds(""));
 	end();
 }
 
@@ -782,6 +810,7 @@ int main(void)
 	test_told_later();
 	test_failure_within_append();
 	test_force();
+	test_force_emptied();
 	test_cut_back();
 	test_unsure_and_outside();
 	test_unsure_and_undo();
