@@ -582,6 +582,26 @@ static int open_directory(struct fs_mount *m, struct governed *g, struct fs_inod
 	return 0;
 }
 
+/* The name of a log without a record may be as new as if we had made it: whose open has
+ * made it may have failed behind that. */
+static int open_directory_of(struct fs_mount *m, struct governed *g, struct fs_inode *i)
+{
+	cleanup_free char *name = NULL;
+	struct jsonl_file_state state;
+	struct fs_inode *dir;
+	int rc;
+
+	jsonl_file_get_state(fs_shared_file(g->shared), &state);
+	if (state.poisoned)
+		return 0; /* by that sync: it is tried again before the first record */
+	rc = fs_inode_place(m, i, &dir, &name);
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	rc = open_directory(m, g, dir);
+	fs_inode_unref(m, dir);
+	return rc;
+}
+
 int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi,
 		     struct fs_inode *created_in)
 {
@@ -621,8 +641,12 @@ int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *
 		rc = fs_transaction_open(req, g, i);
 	if (!rc && write)
 		rc = open_writer(g, visible);
-	if (!rc && write && created_in && g->settings->sync != JSONL_SYNC_NONE)
-		rc = open_directory(m, g, created_in);
+	if (!rc && write && g->settings->sync != JSONL_SYNC_NONE) {
+		if (created_in)
+			rc = open_directory(m, g, created_in);
+		else if (!visible)
+			rc = open_directory_of(m, g, i);
+	}
 	if (!rc)
 		g->base.inode = i; /* for its path; fs_handle_link makes it right */
 	if (!rc && (fi->flags & O_TRUNC) && visible > 0)

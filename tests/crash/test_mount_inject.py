@@ -310,3 +310,41 @@ def test_failed_sync_behind_another_error():
         os.close(fd)
         assert v.file().read_bytes() == BASE + b'{"id":"unsure"}\n{"id":"whole"}\n'
         v.stop()
+
+
+def test_new_name_after_a_failed_open(tmp_path):
+    """The open that creates a log fails behind that; the next one finds the log and has its
+    name made durable."""
+    with vault() as v:
+        prepared(v, None)
+        trace = Strace(v.daemon.pid, "openat,fsync", "openat:error=EIO:when=4",
+                       out=tmp_path / "trace")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with pytest.raises(OSError) as e:
+            os.open(v.mnt / "log.jsonl", flags)
+        assert e.value.errno == errno.EIO and v.file().read_bytes() == b""
+        fd = os.open(v.mnt / "log.jsonl", flags)
+        os.write(fd, BASE)
+        os.close(fd)
+        trace.end()
+        said = (tmp_path / "trace").read_text(errors="replace")
+        assert "O_DIRECTORY) = -1 EIO" in said, said
+        assert re.search(rf"fsync\(\d+<{v.src}>\) += 0", said), said
+        assert v.file().read_bytes() == BASE
+
+
+def test_new_name_that_could_not_be_synced():
+    """The close tells it, once: the next open of the log, still without a record, does not
+    inherit it."""
+    with vault() as v:
+        prepared(v, None)
+        trace = Strace(v.daemon.pid, "fsync", "fsync:error=EIO:when=1", path=v.src)
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        with pytest.raises(OSError) as e:
+            os.close(fd)
+        assert e.value.errno == errno.EIO
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, BASE)
+        os.close(fd)
+        trace.end()
+        assert v.said("sync-verified") and v.file().read_bytes() == BASE
