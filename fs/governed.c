@@ -72,9 +72,11 @@ static void write_answer(fuse_req_t req, struct governed *g,
 {
 	struct jsonl_file *file = fs_shared_file(g->shared);
 	struct fs_mount *m = g->m;
+	bool durable = !rc && g->sync_each; /* that one sees to a sync by itself */
 	/* Once this request is answered the handle may go, while we still lead. */
-	struct fs_shared *lead =
-	    jsonl_file_wants_sync(file, closes_soon(g)) ? fs_shared_ref(g->shared) : NULL;
+	struct fs_shared *lead = !durable && jsonl_file_wants_sync(file, closes_soon(g))
+				     ? fs_shared_ref(g->shared)
+				     : NULL;
 
 	fs_governed_blocked(g, rc == -EAGAIN);
 	if (rc == -EPERM)
@@ -83,7 +85,7 @@ static void write_answer(fuse_req_t req, struct governed *g,
 		write_denied(req, g, JSONL_UNKNOWN_TAIL);
 	if (!rc && caller->uid != 0)
 		clear_privileges(jsonl_file_fd(file));
-	if (!rc && g->sync_each)
+	if (durable)
 		fs_governed_answer_durable(req, g, false, len, 0);
 	else
 		fs_governed_answer(req, len, rc);

@@ -54,7 +54,8 @@ static void answer_durable(fuse_req_t req, struct governed *g, bool force, size_
 	int sync_rc;
 
 	if (!a) {
-		sync_rc = jsonl_file_sync(file, user);
+		/* No waiter, no look at the disk: an fsync has to come again. */
+		sync_rc = force ? -ENOMEM : jsonl_file_sync(file, user);
 		if (flush)
 			fs_follow_flush_ends(g);
 		fs_governed_answer(req, written, sync_rc ? sync_rc : rc);

@@ -15,7 +15,9 @@ from collections import Counter
 
 import pytest
 
-from mount_rig import LONG, Ledger, Strace, client, each_call, recover, umount, unmount, vault
+from mount_rig import (
+    LONG, PYTHON, TOOLS, Ledger, Strace, client, each_call, recover, umount, unmount, vault,
+)
 
 # Calls that touch files; what the kernel's queue of requests needs is not among them.
 CALLS = (
@@ -348,3 +350,58 @@ def test_new_name_that_could_not_be_synced():
         os.close(fd)
         trace.end()
         assert v.said("sync-verified") and v.file().read_bytes() == BASE
+
+
+@pytest.fixture
+def no_memory(monkeypatch, tmp_path):
+    """While this file is there, daemons that are started have no memory for small things."""
+    monkeypatch.setenv("JSONLFS_NO_MEMORY", str(tmp_path / "none"))
+    monkeypatch.setenv("LD_PRELOAD", str(TOOLS / "libnomem.so"))
+    return tmp_path / "none"
+
+
+def test_fsync_without_memory(no_memory):
+    """One that cannot wait for the disk does not say that the disk is well."""
+    with vault() as v:
+        prepared(v, BASE)
+        trace = Strace(v.daemon.pid, "fdatasync", "fdatasync:error=EIO:when=1", path=v.file())
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b'{"id":"unsure"}\n')
+        with pytest.raises(OSError) as e:
+            os.fsync(fd)
+        assert e.value.errno == errno.EIO
+        no_memory.touch()
+        try:
+            with pytest.raises(OSError) as e:
+                os.fsync(fd)
+        finally:
+            no_memory.unlink()
+            trace.end()
+        assert e.value.errno == errno.ENOMEM and not v.said("sync-verified")
+        os.fsync(fd)
+        assert v.said("sync-verified")
+        os.close(fd)
+
+
+def test_synced_write_without_memory(no_memory):
+    """So long that a sync is begun for it in any case; it is answered all the same."""
+    with vault() as v:
+        prepared(v, BASE)
+        v.stop()
+        v.start("sync=write")
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        no_memory.touch()
+        line = b'{"id":"long","pad":"' + b"x" * 300000 + b'"}\n'
+        script = "import os, sys; os.write(int(sys.argv[1]), sys.stdin.buffer.read())"
+        with subprocess.Popen([PYTHON, "-c", script, str(fd)], stdin=subprocess.PIPE, env={},
+                              pass_fds=[fd]) as p:
+            try:
+                p.communicate(line, timeout=10)
+            except subprocess.TimeoutExpired:
+                v.die()  # which answers everybody
+                raise
+            finally:
+                no_memory.unlink()
+                os.close(fd)
+        assert p.returncode == 0
+        assert v.file().read_bytes() == BASE + line
