@@ -211,6 +211,7 @@ static struct jsonl_slot *slot_get(struct jsonl_writer *w, uint64_t owner, void 
 		s = slot_new(w);
 	if (!s)
 		return NULL;
+	s->told = 0; /* who goes on with it is told of the whole */
 	s->after_full = after_full;
 	s->owner = owner;
 	s->who = w->events->identify(w->ctx, caller);

@@ -38,6 +38,8 @@ int jsonl_slot_settle(struct jsonl_writer *w, struct jsonl_slot *s)
 	size_t offset;
 	int verdict = jsonl_frame_judge(&s->frame, &w->opt.limits, &can_grow, &offset);
 
+	if (s->told)
+		return 0;
 	if (verdict == JSONL_BLANK || (verdict == JSONL_OK && can_grow))
 		return 0;
 	if (verdict)
@@ -87,6 +89,8 @@ int jsonl_writer_flush(struct jsonl_writer *w, uint64_t owner)
 	p = jsonl_slot_find(w, owner);
 	if (*p) {
 		rc = jsonl_slot_settle(w, *p);
+		if (rc < 0 && rc != -EAGAIN)
+			(*p)->told = rc;
 		if (rc != -EAGAIN)
 			slot_orphan(w, p);
 	}
@@ -118,7 +122,8 @@ static int slot_release(struct jsonl_writer *w, struct jsonl_slot *s, bool last,
 	int rc = jsonl_frame_judge(&s->frame, &w->opt.limits, &can_grow, &offset);
 
 	if (rc == JSONL_OK) {
-		rc = fragment_commit(w, s);
+		/* Who has been told that it is not there may have written it once more. */
+		rc = s->told ? s->told : fragment_commit(w, s);
 		if (!rc)
 			*committed = true;
 		if (!rc || (rc == -EAGAIN && !last))

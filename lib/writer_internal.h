@@ -32,6 +32,7 @@ struct jsonl_slot {
 	struct jsonl_refused refused;
 	bool after_full; /* the last request was as long as requests get */
 	bool adopted;	 /* the frame's fragment was another owner's */
+	int told;	 /* -errno for which its close has said that it is not in the file */
 	size_t fixed;	 /* bytes that it weighs by itself */
 	size_t charged;	 /* bytes, as told to events->charge */
 };

@@ -318,6 +318,28 @@ static void test_release(void)
 	end();
 }
 
+/* Who has been told by close that the record is not there writes it once more. */
+static void test_release_after_a_refusal(void)
+{
+	for (int goes_on = 0; goes_on < 2; goes_on++) {
+		bool committed = false;
+
+		begin("");
+		CHECK(put(1, "{}") == 0);
+		m.faults[0] = (struct model_fault){
+		    .at = m.calls + 3, .kind = MODEL_FAIL, .code = ENOSPC};
+		CHECK(jsonl_writer_flush(writer, 1) == -ENOSPC && holds(""));
+		CHECK(jsonl_writer_settle(writer) == 0 && holds(""));
+		if (goes_on)
+			CHECK(put(2, "\n") == 0 && holds("{}\n"));
+		CHECK(jsonl_writer_release(writer, false, &committed) == 0 && !committed);
+		CHECK(holds(goes_on ? "{}\n" : "") && nentries == (size_t)!goes_on);
+		CHECK(goes_on || entry_is(0, "fragment", -ENOSPC, 0, "{}"));
+		end();
+		reset();
+	}
+}
+
 /* ---- what cannot be done now has not happened ---- */
 
 /* Byte for byte the same, however often somebody outside had the lock. */
@@ -557,6 +579,7 @@ int main(void)
 	test_flush_kept();
 	test_settle();
 	test_release();
+	test_release_after_a_refusal();
 	test_again();
 	test_full();
 	test_memory();
