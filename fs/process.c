@@ -3,6 +3,7 @@
 #include "reload.h"
 #include "start.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -87,6 +88,9 @@ void fs_process_limits(void)
 	/* Somebody opened the file that we had a lease on at this moment. */
 	signal(SIGIO, SIG_IGN);
 	umask(0);
+	/* What pthread_cancel(3) needs, with which libfuse ends its threads: it is loaded then,
+	 * and the daemon aborted when no descriptor was left for that. Never given back. */
+	(void)dlopen("libgcc_s.so.1", RTLD_NOW);
 	if (geteuid() == 0)
 		protect_from_oom();
 }

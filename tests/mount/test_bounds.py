@@ -22,6 +22,7 @@ from util import (
     append,
     as_user,
     binary,
+    mount_table,
     outcome,
     processes,
     records,
@@ -482,6 +483,38 @@ def test_a_clock_that_jumps(base, mount):
     with contextlib.suppress(OSError):
         os.close(fd)
     assert len(records(m.source / "a.jsonl")) == 21
+
+
+def test_an_end_with_no_descriptor_free(workdir):
+    """What is pending is saved all the same: nothing has to be loaded first."""
+    source, mnt = workdir / "src", workdir / "mnt"
+    for d in (source, mnt):
+        d.mkdir()
+    daemon = subprocess.Popen(
+        ["/bin/bash", "-c", 'ulimit -n 64 && exec "$@"', "bash", binary("jsonlfs"), "-f",
+         source, mnt], cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENV)
+    held = []
+    try:
+        wait_for(lambda: str(mnt) in mount_table(), "the mount")
+        with pytest.raises(OSError, match="Too many open files"):
+            for n in range(200):
+                held.append(os.open(mnt / f"{n}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT))
+                os.write(held[-1], b'{"half')
+        logs = len(held)
+        with pytest.raises(OSError, match="Too many open files"):  # the last one free, too
+            for n in range(200):
+                held.append(os.open(mnt / f"{n}.md", os.O_WRONLY | os.O_CREAT))
+        daemon.terminate()
+        said = daemon.communicate(timeout=30)[1]
+        assert daemon.returncode == 0, said.decode()
+    finally:
+        run("umount", "-l", mnt)
+        daemon.kill()
+    for fd in held:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    kept = [e for e in source.glob(".jsonlfs/quarantine/*-*") if e.read_bytes() == b'{"half']
+    assert len(kept) == logs > 5
 
 
 # ---- handles that are closed ----
