@@ -315,8 +315,8 @@ def test_failed_sync_behind_another_error():
 
 
 def test_new_name_after_a_failed_open(tmp_path):
-    """The open that creates a log fails behind that; the next one finds the log and has its
-    name made durable."""
+    """The open that creates a log fails behind that and leaves nothing; the next one makes it
+    anew, and its name durable."""
     with vault() as v:
         prepared(v, None)
         trace = Strace(v.daemon.pid, "openat,fsync", "openat:error=EIO:when=4",
@@ -324,7 +324,7 @@ def test_new_name_after_a_failed_open(tmp_path):
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         with pytest.raises(OSError) as e:
             os.open(v.mnt / "log.jsonl", flags)
-        assert e.value.errno == errno.EIO and v.file().read_bytes() == b""
+        assert e.value.errno == errno.EIO and not v.file().exists()
         fd = os.open(v.mnt / "log.jsonl", flags)
         os.write(fd, BASE)
         os.close(fd)
@@ -333,6 +333,18 @@ def test_new_name_after_a_failed_open(tmp_path):
         assert "O_DIRECTORY) = -1 EIO" in said, said
         assert re.search(rf"fsync\(\d+<{v.src}>\) += 0", said), said
         assert v.file().read_bytes() == BASE
+
+
+def test_name_of_a_log_without_a_record(tmp_path):
+    """Who has made it may not have synced it: a daemon that died, or a program outside."""
+    with vault() as v:
+        prepared(v, b"")
+        trace = Strace(v.daemon.pid, "fsync", out=tmp_path / "trace")
+        fd = os.open(v.mnt / "log.jsonl", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, BASE)
+        os.close(fd)
+        trace.end()
+        assert re.search(rf"fsync\(\d+<{v.src}>\) += 0", (tmp_path / "trace").read_text())
 
 
 def test_new_name_that_could_not_be_synced():

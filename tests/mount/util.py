@@ -103,6 +103,14 @@ def wait_for(condition, what="the condition", seconds=8.0):
         time.sleep(0.02)
 
 
+def environment(argv, env=None):
+    """Of a program; LeakSanitizer cannot look at one that strace follows."""
+    env = ENV | (env or {})
+    if argv[0] == "strace":
+        env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+    return env
+
+
 def run(*argv, cwd=None, stdin=b"", timeout=30, check=None, env=None, uid=None):
     """Runs a program to its end. check: the exit status it must have."""
     feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
@@ -112,7 +120,7 @@ def run(*argv, cwd=None, stdin=b"", timeout=30, check=None, env=None, uid=None):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         timeout=timeout,
-        env=ENV | (env or {}),
+        env=environment(argv, env),
         user=uid,
         group=uid,
         extra_groups=[] if uid else None,
@@ -185,7 +193,7 @@ def start(*argv, cwd=None, **kw):
     kw.setdefault("stdin", subprocess.DEVNULL)
     kw.setdefault("stdout", subprocess.PIPE)
     kw.setdefault("stderr", subprocess.PIPE)
-    return subprocess.Popen([str(a) for a in argv], cwd=cwd, env=ENV, **kw)
+    return subprocess.Popen([str(a) for a in argv], cwd=cwd, env=environment(argv), **kw)
 
 
 @contextlib.contextmanager
