@@ -77,6 +77,7 @@ struct fs_inode {
 	struct fs_shared *shared; /* governed.c: what the handles of a file share */
 	struct fs_handle *handles; /* open handles, linked by ->next_of_inode */
 	unsigned writers;	  /* handles among them that are open for writing */
+	unsigned readers;	  /* and those that are not */
 	bool stale;		  /* renamed out of its class: OPEN answers ESTALE */
 	bool seized;		  /* about to be: until then it is only for writing that
 				   * OPEN answers ESTALE */
@@ -318,8 +319,8 @@ void fs_plain_clear_flags(int fd, int flags);
 int fs_governed_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi,
 		     struct fs_inode *created_in) jsonl_must_check;
 /* Corrects st_size to what readers see. Called for each stat of a governed regular file.
- * True when programs have it open to append to it, or had a moment ago: then the kernel
- * must not keep the answer. */
+ * True when programs have it open to append to it, or had a moment ago, and others to read
+ * it: then the kernel must not keep the answer. */
 bool fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st);
 /* truncate or ftruncate to `size`. 0 or -errno. `quiet`: a refusal is not logged. */
 int fs_governed_truncate(fuse_req_t req, struct fs_inode *i, off_t size,

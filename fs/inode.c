@@ -553,6 +553,11 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 
 /* ---- handles ---- */
 
+static unsigned *handles_like(struct fs_inode *inode, const struct fs_handle *h)
+{
+	return (h->flags & O_ACCMODE) != O_RDONLY ? &inode->writers : &inode->readers;
+}
+
 void fs_handle_link(struct fs_mount *m, struct fs_handle *h, struct fs_inode *inode)
 {
 	h->inode = fs_inode_ref(m, inode);
@@ -562,8 +567,7 @@ void fs_handle_link(struct fs_mount *m, struct fs_handle *h, struct fs_inode *in
 	if (h->next_of_inode)
 		h->next_of_inode->pprev_of_inode = &h->next_of_inode;
 	inode->handles = h;
-	if ((h->flags & O_ACCMODE) != O_RDONLY)
-		inode->writers++;
+	(*handles_like(inode, h))++;
 	pthread_mutex_unlock(&inode->lock);
 	pthread_mutex_lock(&m->handles_lock);
 	h->next = m->handles;
@@ -587,8 +591,7 @@ void fs_handle_unlink(struct fs_mount *m, struct fs_handle *h)
 	*h->pprev_of_inode = h->next_of_inode;
 	if (h->next_of_inode)
 		h->next_of_inode->pprev_of_inode = h->pprev_of_inode;
-	if ((h->flags & O_ACCMODE) != O_RDONLY)
-		inode->writers--;
+	(*handles_like(inode, h))--;
 	pthread_mutex_unlock(&inode->lock);
 	h->inode = NULL;
 	fs_inode_unref(m, inode);

@@ -54,18 +54,19 @@ bool fs_stamp_is_old(const struct stat *st)
 	return nanoseconds(now) - (m > c ? m : c) > tick;
 }
 
-/* Files of the state directory are written by ourselves. A log that is being `written` must
- * not have its length kept, either: of two answers that cross on their way the kernel keeps
- * the one that it has first, though the other, which a program has seen, may be longer, until
- * the append that came between them is answered (to plain files it writes by itself, and
- * takes no length meanwhile). Where a governed file grows without a WRITE,
- * fs_attributes_changed says so. */
+/* Files of the state directory are written by ourselves. A log that is being `written`, and
+ * read, must not have its length kept, either: of two answers that cross on their way the
+ * kernel keeps the one that it has first, though the other, which a program has seen, may be
+ * longer, until the append that came between them is answered. (Plain files it writes by
+ * itself, and takes no length meanwhile. And where nobody reads each OPEN would cost a
+ * GETATTR for nothing.) Where a governed file grows without a WRITE, fs_attributes_changed
+ * says so. */
 static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i, bool written)
 {
 	return i->state || written ? 0 : m->config.attr_timeout;
 }
 
-/* Corrects the length to what readers see. Is the file a log that is being written? */
+/* Corrects the length to what readers see. Is the file a log that is written and read? */
 static bool fix_log(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 {
 	bool written = false;
@@ -74,7 +75,7 @@ static bool fix_log(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 		return fs_governed_fix_stat(m, i, st);
 	if (i->class == JSONL_CLASS_TEXT) {
 		pthread_mutex_lock(&i->lock);
-		written = i->writers > 0;
+		written = i->readers && i->writers;
 		pthread_mutex_unlock(&i->lock);
 	}
 	return written;

@@ -420,7 +420,7 @@ bool fs_governed_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *s
 
 	pthread_mutex_lock(&i->lock);
 	if (i->shared) {
-		written = jsonl_file_can_append(fs_shared_file(i->shared));
+		written = i->readers && jsonl_file_can_append(fs_shared_file(i->shared));
 		if (jsonl_file_visible(fs_shared_file(i->shared), &visible))
 			visible = st->st_size;
 	} else if (visible_is_good(i->visible, st)) {

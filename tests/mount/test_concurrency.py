@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from util import ENV, PYTHON, append, check_lines, have, opened, parse, traced, wait_for
+from util import (
+    ENV, PYTHON, append, check_lines, have, opened, parse, requests_of, traced, wait_for)
 
 # One writer a program; each gets FILE ID COUNT and appends records {"id":...,"n":0...}.
 PYTHON_WRITER = r"""
@@ -330,6 +331,14 @@ def test_answers_that_cross_do_not_take_a_length_back(mount, workdir, name):
     for fd in readers:
         os.close(fd)
     assert seen == [[8], [16, 16]]
+
+
+def test_appending_by_name_asks_for_no_attributes(workdir):
+    """What the lengths of followed logs need costs nothing where nobody follows."""
+    seen, _ = requests_of(workdir, "for n in {1..50}; do echo $n >>x.jsonl; done")
+    count = collections.Counter(seen)
+    assert count["WRITE"] == 50 == count["OPEN"] + count["CREATE"], count
+    assert count["GETATTR"] + count["LOOKUP"] < 10, count
 
 
 @pytest.mark.limit(90)
