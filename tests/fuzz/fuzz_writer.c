@@ -114,6 +114,7 @@ struct ref_slot {
 	uint64_t owner;
 	struct text fragment;
 	bool swallow, adopted, after_full;
+	bool told; /* its close has said that the fragment is not in the file */
 	/* What was refused last. */
 	bool refused, remembered, mid, unheard, held_swallow;
 	struct text bytes, held;
@@ -211,6 +212,7 @@ static struct ref_slot *ref_get(uint64_t owner)
 		*s = (struct ref_slot){0};
 	}
 	s->after_full = after_full;
+	s->told = false;
 	s->owner = owner;
 	return s;
 }
@@ -388,7 +390,7 @@ static int ref_settle(struct ref_slot *s)
 			  ? check_line(s->fragment.bytes, s->fragment.len, &text)
 			  : JSONL_BLANK;
 
-	if (verdict == JSONL_BLANK || (verdict == JSONL_OK && text.can_grow))
+	if (s->told || verdict == JSONL_BLANK || (verdict == JSONL_OK && text.can_grow))
 		return 0;
 	if (verdict)
 		return verdict;
@@ -439,6 +441,7 @@ static int ref_flush(uint64_t owner)
 	if (!s || rc == -EAGAIN)
 		return rc;
 	keep = has_bytes(s) || s->swallow;
+	s->told = rc < 0;
 	s->after_full = false;
 	for (unsigned i = 0; i < ref.norphans; i++)
 		keep = keep && (has_bytes(s) || has_bytes(&ref.orphans[i]));
@@ -456,7 +459,7 @@ static void ref_release(struct ref_slot *s)
 			  ? check_line(s->fragment.bytes, s->fragment.len, &text)
 			  : JSONL_BLANK;
 
-	if (verdict == JSONL_OK) {
+	if (verdict == JSONL_OK && !s->told) {
 		text_add(&ref.content, s->fragment.bytes, s->fragment.len);
 		text_add(&ref.content, "\n", 1);
 	} else if (verdict != JSONL_BLANK) {
