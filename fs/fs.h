@@ -147,7 +147,7 @@ struct fs_mount {
 	ino_t state_ino;
 	uid_t uid;	  /* the daemon's; 0 may act as the callers */
 	bool foreground, debug;
-	bool draining; /* the session has ended: nothing is kept for later */
+	_Atomic bool draining; /* the session has ended: nothing is kept for later */
 	bool passthrough; /* kernel passthrough is on (negotiated) */
 	const char *_Atomic passthrough_reason; /* static text: why it is off; NULL: on */
 	bool killpriv;	  /* HANDLE_KILLPRIV was negotiated */
