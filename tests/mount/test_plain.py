@@ -967,11 +967,11 @@ def test_a_call_that_fails_leaves_no_name(mount, what):
     if what == "log":  # refused by its own rules
         assert util.outcome(lambda: make(m.p(path))) == errno.EPERM
     else:
-        # Each thread fails once: what it has made cannot be looked at. By which of the two
-        # calls fstat(3) does that is the C library's business, and a sanitizer's.
-        for call in ("newfstatat", "fstat"):
+        # What has been made cannot be looked at. By which of the two calls fstat(3) does that
+        # is the C library's business, and a sanitizer's; and each thread counts its own.
+        for call, when in [(c, n) for n in (1, 2) for c in ("newfstatat", "fstat")] * 3:
             with util.traced(m, "-o", "/dev/null", "-e", f"trace={call}", "-e",
-                             f"inject={call}:error=EIO:when={2 if what == 'open' else 1}"):
+                             f"inject={call}:error=EIO:when={when}"):
                 got = util.outcome(lambda: make(m.p(path)))
             if got:
                 break
