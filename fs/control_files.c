@@ -355,8 +355,9 @@ static int repair(struct log *l)
 	jsonl_file_unfreeze(l->file);
 	/* What is being appended behind it by now may not be whole yet. */
 	repair.upto = (uint64_t)end;
-	rc = !end ? 0 : jsonl_repair_fd(l->m->io, jsonl_file_fd(l->file), &l->settings->limits,
-			     &repair, &counts);
+	rc = end ? jsonl_repair_fd(l->m->io, jsonl_file_fd(l->file), &l->settings->limits,
+				   &repair, &counts)
+		 : 0;
 	if (!rc && counts.alien && !counts.records)
 		rc = JSONL_UNKNOWN_TAIL;
 	if (rc)

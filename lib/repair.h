@@ -69,9 +69,9 @@ struct jsonl_repair {
 	uint64_t upto; /* bytes; 0: all that there are */
 };
 
-/* Reads `fd` up to its size as of now, or up to repair->upto. 0, -errno, what a callback returned, or
- * JSONL_TOO_LONG when a line is so long (four times maxrecord) that this cannot be a
- * log. */
+/* Reads `fd` up to its size as of now, or up to repair->upto. 0, -errno, what a callback
+ * returned, or JSONL_TOO_LONG when a line is so long (four times maxrecord) that this
+ * cannot be a log. */
 int jsonl_repair_fd(const struct jsonl_io *io, int fd, const struct jsonl_limits *limits,
 		    const struct jsonl_repair *repair,
 		    struct jsonl_repair_counts *counts) jsonl_must_check;

@@ -23,10 +23,10 @@ int ctl_appender_add(struct ctl_appender *a, const void *record,
 int ctl_appender_sync(struct ctl_appender *a) jsonl_must_check;
 /* 0 or -errno of what was appended last. */
 int ctl_appender_close(struct ctl_appender *a) jsonl_must_check;
-/* What `code` means and what to do about it. Static storage, or as jsonl_error_text. */
 /* After ctl_appender_add() has failed: may the record be in the file all the same? A mount
  * with sync=write, or one that died over it, does not say. */
 bool ctl_appender_unsure(const struct ctl_appender *a, int code);
+/* What `code` means and what to do about it. Static storage, or as jsonl_error_text. */
 const char *ctl_appender_explain(int code);
 
 #endif
