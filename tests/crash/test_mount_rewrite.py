@@ -373,18 +373,25 @@ def test_a_state_file_that_a_sync_could_not_replace(call, lasting):
             assert (v.src / "a.json").read_bytes() == STATE
 
 
+@contextlib.contextmanager
+def written_anew(name, content):
+    """A vault in which the log or state file of that name may be."""
+    rule = {"rewrite": "archive"} if name == "log.jsonl" else {"class": "replace"}
+    with vault() as v:
+        (v.src / name).write_bytes(content)
+        config = v.top / "config.json"
+        config.write_text(json.dumps({"rules": [{"match": name, **rule}]}))
+        v.start(f"config={config}")
+        v.rest()
+        yield v
+
+
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("name", ["log.jsonl", "a.json"])
 def test_a_truncation_that_failed_is_not_made_good_by_a_write(name, begun):
     """By a program that does not look. begun: it has written something before."""
     old, new = (OLD, b'{"id":8}\n') if name == "log.jsonl" else (STATE + b" " * 8, b'{"n":2}\n')
-    rule = {"rewrite": "archive"} if name == "log.jsonl" else {"class": "replace"}
-    with vault() as v:
-        (v.src / name).write_bytes(old)
-        config = v.top / "config.json"
-        config.write_text(json.dumps({"rules": [{"match": name, **rule}]}))
-        v.start(f"config={config}")
-        v.rest()
+    with written_anew(name, old) as v:
         for again in (False, True):
             fd = os.open(v.mnt / name, os.O_RDWR)
             os.read(fd, 100)
@@ -411,14 +418,8 @@ def test_a_truncation_that_failed_is_not_made_good_by_a_write(name, begun):
 def test_a_write_for_which_nothing_could_be_begun_is_missing(name):
     """The next one, elsewhere, is not all that was to be changed."""
     old, new = (OLD, b'{"id":8}\n{"id":9}\n') if name == "log.jsonl" else (b"[1,2]", b"[3,4]")
-    rule = {"rewrite": "archive"} if name == "log.jsonl" else {"class": "replace"}
     at = len(old) // 2
-    with vault() as v:
-        (v.src / name).write_bytes(old)
-        config = v.top / "config.json"
-        config.write_text(json.dumps({"rules": [{"match": name, **rule}]}))
-        v.start(f"config={config}")
-        v.rest()
+    with written_anew(name, old) as v:
         for again in (False, True):
             fd = os.open(v.mnt / name, os.O_RDWR)
             os.read(fd, 100)

@@ -1,6 +1,7 @@
 """jsonlfsctl repair: what is no record goes, everything is kept, and nobody who writes is
 disturbed."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -441,18 +442,26 @@ def test_a_record_that_is_being_appended_stays_whole(base, mount):
     assert m.set_aside("x.jsonl") == b"bad"
 
 
-def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
-    """Somebody has found the old file by its name and opens it when it has lost that."""
-    mount()  # while there is a mount this is watched for
+@contextlib.contextmanager
+def repaired_while_open(vault, *tracer):
+    """A repair that has just put the new file in its place, and the old one still open: the
+    path, the program, a path to the old file, and that one's number."""
     lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
     x = vault / "x.jsonl"
     with open(x, "rb") as old:
         inode = os.fstat(old.fileno()).st_ino
-        p = subprocess.Popen([binary("jsonlfsctl"), "repair", "--apply", x],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        p = start(*tracer, binary("jsonlfsctl"), "repair", "--apply", x,
+                  stdout=subprocess.DEVNULL)
         wait_for(lambda: x.stat().st_ino != inode)
+        yield x, p, f"/proc/self/fd/{old.fileno()}", inode
+
+
+def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
+    """Somebody has found the old file by its name and opens it when it has lost that."""
+    mount()  # while there is a mount this is watched for
+    with repaired_while_open(vault) as (x, p, old, inode):
         assert x.read_bytes() == GOOD
-        with open(f"/proc/self/fd/{old.fileno()}", "ab") as f:
+        with open(old, "ab") as f:
             f.write(GOOD)
         assert b"is open for writing" in p.communicate(timeout=10)[1]
         assert p.returncode == LEFT | FAILED
@@ -462,15 +471,10 @@ def test_the_original_comes_back_when_it_is_opened_too_late(mount, vault):
 
 def test_an_original_that_came_back_is_told_of_though_it_is_not_on_the_disk(mount, vault):
     mount()
-    lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
-    x = vault / "x.jsonl"
-    with open(x, "rb") as old:
-        inode = os.fstat(old.fileno()).st_ino
-        p = start("strace", "-f", "-qq", "-P", vault, "-e", "trace=fsync", "-e",
-                  "inject=fsync:error=EIO:when=2", "-o", "/dev/null",
-                  binary("jsonlfsctl"), "repair", "--apply", x, stdout=subprocess.DEVNULL)
-        wait_for(lambda: x.stat().st_ino != inode)
-        with open(f"/proc/self/fd/{old.fileno()}", "ab") as f:
+    tracer = ("strace", "-f", "-qq", "-P", vault, "-e", "trace=fsync", "-e",
+              "inject=fsync:error=EIO:when=2", "-o", "/dev/null")
+    with repaired_while_open(vault, *tracer) as (x, p, old, inode):
+        with open(old, "ab") as f:
             f.write(GOOD)
         assert b"is open for writing" in p.communicate(timeout=10)[1]
         assert p.returncode == LEFT | FAILED
@@ -490,15 +494,9 @@ def test_what_is_repaired_and_not_on_the_disk(vault):
 def test_the_original_does_not_come_back_over_what_was_appended(mount, vault):
     """One has found the old file by its name, another appends to the new one first."""
     mount()
-    lay_down(vault, {"x.jsonl": GOOD + b"bad\n"})
-    x = vault / "x.jsonl"
-    with open(x, "rb") as old:
-        inode = os.fstat(old.fileno()).st_ino
-        p = subprocess.Popen([binary("jsonlfsctl"), "repair", "--apply", x],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_for(lambda: x.stat().st_ino != inode)
+    with repaired_while_open(vault) as (x, p, old, _):
         append(x, b"[1]\n")
-        with open(f"/proc/self/fd/{old.fileno()}", "ab") as f:
+        with open(old, "ab") as f:
             f.write(b"[2]\n")
         assert p.communicate(timeout=10)[1] == b"" and p.returncode == REPAIRED
     assert x.read_bytes() == GOOD + b"[1]\n"
