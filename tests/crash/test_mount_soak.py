@@ -5,7 +5,7 @@ import os
 from mount_rig import LONG
 from soak import Soak, soak
 
-SECONDS = int(os.environ.get("JSONLFS_SOAK", "3600" if LONG else "30"))
+SECONDS = int(os.environ.get("JSONLFS_SOAK", "3600" if LONG else "60"))
 
 
 def test_soak():
