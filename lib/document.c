@@ -1,21 +1,22 @@
-/* Whole files: replaced at once, and read back with a way out when they are damaged. */
+/* SPDX-License-Identifier: MIT */
+/* Replaces whole files, and reads them with a fallback for damaged ones. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cleanup.h"
+#include "base/cleanup.h"
 #include "jsonl.h"
 #include "jsonl_internal.h"
-#include "replace.h"
-#include "text.h"
+#include "file/replace.h"
+#include "json/text.h"
 
 #define DOCUMENT_MAX (256L << 20) /* bytes */
 
-/* Opens the directory of the file that the path leads to, whose name in there goes to
- * `name`. *real is the path without symbolic links, or of a file that is not there the path
- * itself; to be freed. A descriptor or -errno. */
+/* Opens the directory of the file that the path leads to; `name`: of the file in it.
+ * *real, to be freed: the path without symbolic links, or the path itself if the file
+ * does not exist. Returns a descriptor or -errno. */
 static int open_place(const char *path, char **real, char name[NAME_MAX + 1])
 {
 	*real = realpath(path, NULL);
@@ -24,8 +25,8 @@ static int open_place(const char *path, char **real, char name[NAME_MAX + 1])
 	return *real ? jsonl_open_directory(*real, name) : -ENOMEM;
 }
 
-/* Opens a file and takes its lock: the descriptor, -EAGAIN while another program holds it
- * or when the name stands for another file by now, or -errno. */
+/* Opens a file and takes its lock. Returns the descriptor; -EAGAIN: another program holds
+ * the lock, or the name stands for another file by now; -errno. */
 static int open_locked(int dir_fd, const char *name)
 {
 	cleanup_close int fd = openat(dir_fd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -39,7 +40,7 @@ static int open_locked(int dir_fd, const char *name)
 	rc = jsonl_io_system.trylock(&jsonl_io_system, fd);
 	if (rc)
 		return rc == -EWOULDBLOCK || rc == -EINTR ? -EAGAIN : rc;
-	return jsonl_is_named(fd, dir_fd, name) ? steal_fd(&fd) : -EAGAIN;
+	return jsonl_io_is_named(fd, dir_fd, name, 0) ? steal_fd(&fd) : -EAGAIN;
 }
 
 static int replace_once(int dir_fd, const char *name, const void *data, size_t len,
@@ -63,7 +64,7 @@ static int replace_once(int dir_fd, const char *name, const void *data, size_t l
 		return rc;
 	}
 	rc = jsonl_replace_commit(&r, old_fd < 0 ? RENAME_NOREPLACE : 0);
-	/* Somebody has made it meanwhile: then that one is replaced. */
+	/* Somebody has created it meanwhile: the next attempt replaces that one. */
 	return rc == -EEXIST ? -EAGAIN : rc;
 }
 
@@ -84,7 +85,7 @@ int jsonl_replace_file(const char *path, const void *data, size_t len, mode_t mo
 
 /* ---- loading ---- */
 
-/* The whole file with a NUL behind it. 0 or -errno. */
+/* Reads the whole file and appends a NUL. 0 or -errno. */
 static int read_all(int fd, char **text, size_t *len)
 {
 	cleanup_free char *bytes = NULL;
@@ -114,7 +115,7 @@ static int use_fallback(const char *fallback, char **text, size_t *len)
 	return *text ? 0 : -ENOMEM;
 }
 
-/* Gives the locked file another name, durably; *aside is the path of that. */
+/* Gives the locked file another name, durably; *aside: its new path. */
 static int move_aside(int dir_fd, const char *path, const char *name, char **aside)
 {
 	const char *slash = strrchr(path, '/');

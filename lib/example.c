@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A program that keeps a log, reads it again and remembers how far it came:
  *
  *     cc example.c $(pkg-config --cflags --libs libjsonl) -o example
@@ -14,7 +15,7 @@ static int complain(const char *path, int code)
 	return 1;
 }
 
-/* Counts the records, and tells of what is none. */
+/* Counts the records, and names lines that are no records. */
 static int count(const char *path, unsigned long *records)
 {
 	struct jsonl_records *it;

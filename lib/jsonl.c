@@ -1,5 +1,6 @@
-/* The public functions, on top of file.c. What the file system keeps in its quarantine, a
- * program without it keeps beside the log. */
+/* SPDX-License-Identifier: MIT */
+/* The public functions, on top of the room file. Bytes that the file system would put into the
+ * quarantine go to a file beside the log. */
 #include "jsonl.h"
 
 #include <fcntl.h>
@@ -8,20 +9,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "cleanup.h"
-#include "file.h"
+#include "base/cleanup.h"
+#include "base/stamp.h"
+#include "file/file.h"
 #include "jsonl_internal.h"
-#include "text.h"
+#include "json/text.h"
 
 struct jsonl_log {
 	int dir_fd;
 	char name[NAME_MAX + 1];
 	mode_t mode;
-	bool create; /* when there is none */
+	int flags;   /* of open(2), besides */
+	bool create; /* if it does not exist */
 	pthread_mutex_t lock; /* of appends */
-	/* What follows changes under both; a sync, which takes long, holds the second. */
+	/* Changed under both locks; a sync, which takes long, holds only this one. */
 	pthread_rwlock_t attached;
 	struct jsonl_file *file;
 	struct jsonl_file_user user;
@@ -33,7 +35,7 @@ int jsonl_validate(const void *line, size_t len, size_t *offset)
 	struct jsonl_text text;
 	int rc = jsonl_text_check(line, len, JSONL_PROGRAM_DEPTH, &text);
 
-	/* White space to JSON, but the end of the record to JSON Lines. */
+	/* JSON takes a newline for white space, but in JSON Lines it ends the record. */
 	if (newline && (!rc || text.offset > (size_t)(newline - (const char *)line))) {
 		rc = JSONL_TRAILING;
 		text.offset = (size_t)(newline - (const char *)line);
@@ -50,17 +52,13 @@ const char *jsonl_message(int code)
 
 void jsonl_stamped_name(char to[NAME_MAX + 1], const char *name, const char *what)
 {
-	struct timespec now;
-	char stamp[32];
-	struct tm tm;
+	char stamp[JSONL_STAMP];
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
-	snprintf(to, NAME_MAX + 1, "%.200s.%s-%s.%09ld", name, what, stamp, now.tv_nsec);
+	jsonl_stamp_name_now(stamp);
+	(void)snprintf(to, NAME_MAX + 1, "%.200s.%s-%s", name, what, stamp);
 }
 
-/* Saves a torn tail beside the log, durably, before it is cut. */
+/* Saves a torn tail beside the log, durably. */
 static int log_set_aside(void *ctx, const char *event, int code, const struct iovec *iov,
 			 int niov, off_t at, uint64_t offset)
 {
@@ -87,7 +85,7 @@ static int log_set_aside(void *ctx, const char *event, int code, const struct io
 
 static void log_report(void *ctx, const char *event, int code, off_t at, uint64_t len)
 {
-	/* A library prints nothing; what matters comes back as a code. */
+	/* A library prints nothing: results are returned. */
 }
 
 static const struct jsonl_file_events log_events = {
@@ -111,11 +109,21 @@ int jsonl_open_directory(const char *path, char name[NAME_MAX + 1])
 	return fd < 0 ? -errno : fd;
 }
 
-/* Opens the log, which is made only with `create`, for reading and for appending. */
+static bool same_file(int one, int other)
+{
+	struct stat a, b;
+
+	return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+/* Opens the log, which is made only with `create`, for reading and for appending. -EAGAIN: it
+ * was moved away in between, and the two would be different files. */
 static int log_open_at(struct jsonl_log *log, bool create, int *read_fd, int *append_fd,
 		       bool *created)
 {
-	const int flags = O_RDWR | O_APPEND | O_CLOEXEC;
+	const int flags = O_RDWR | O_APPEND | O_CLOEXEC | log->flags;
+	struct stat st;
 
 	*created = false;
 	*append_fd = openat(log->dir_fd, log->name, flags);
@@ -124,18 +132,23 @@ static int log_open_at(struct jsonl_log *log, bool create, int *read_fd, int *ap
 		    openat(log->dir_fd, log->name, flags | O_CREAT | O_EXCL, log->mode);
 		*created = *append_fd >= 0;
 		if (*append_fd < 0 && errno == EEXIST)
-			*append_fd = openat(log->dir_fd, log->name, flags);
+			return -EAGAIN;
 	}
-	if (*append_fd < 0)
+	if (*append_fd < 0 || fstat(*append_fd, &st) < 0)
 		return -errno;
-	*read_fd = openat(log->dir_fd, log->name, O_RDONLY | O_CLOEXEC);
-	return *read_fd < 0 ? -errno : 0;
+	if (log->flags && !S_ISREG(st.st_mode))
+		return -EINVAL;
+	*read_fd = openat(log->dir_fd, log->name, O_RDONLY | O_CLOEXEC | log->flags);
+	if (*read_fd < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	return same_file(*read_fd, *append_fd) ? 0 : -EAGAIN;
 }
 
-/* A new log->file. */
+/* Opens log->file anew. 0 or -errno. */
 static int log_attach(struct jsonl_log *log)
 {
-	const struct jsonl_file_options opt = {
+	static const _Atomic bool shared = true;
+	struct jsonl_file_options opt = {
 		.maxrecord = JSONL_PROGRAM_RECORD, .maxdepth = JSONL_PROGRAM_DEPTH, .retain = true
 	};
 	cleanup_close int read_fd = -1;
@@ -144,17 +157,21 @@ static int log_attach(struct jsonl_log *log)
 	bool created;
 	int rc;
 
-	/* First, as a new name that cannot be synced would be told as durable. */
+	/* First: without it a new name could not be synced. */
 	dir = fcntl(log->dir_fd, F_DUPFD_CLOEXEC, 0);
 	if (dir < 0)
 		return -errno;
 	rc = log_open_at(log, log->create, &read_fd, &append_fd, &created);
-	/* Who tries again finds the file, and does not know that it is new. */
+	/* The next attempt finds the file and does not know that it is new. */
 	if (rc && created)
 		(void)!fsync(dir);
+	if (!rc && jsonl_io_is_remote(read_fd)) {
+		opt.shared = &shared;
+		opt.remote = true;
+	}
 	if (!rc)
-		rc = jsonl_file_new(&jsonl_io_system, read_fd, &opt, &log_events, log,
-				    &log->file);
+		rc = jsonl_file_new(opt.remote ? &jsonl_io_remote : &jsonl_io_system, read_fd,
+				    &opt, &log_events, log, &log->file);
 	if (rc)
 		return rc;
 	steal_fd(&read_fd);
@@ -165,19 +182,29 @@ static int log_attach(struct jsonl_log *log)
 	return 0;
 }
 
-static int log_new(const char *path, mode_t mode, bool create, struct jsonl_log **out)
+/* Opens the log `name`, in directory `dir_fd`, which is taken over in any case; when that
+ * is -errno this is returned. */
+static int log_new(int dir_fd, const char *name, mode_t mode, int flags, bool create,
+		   struct jsonl_log **out)
 {
 	struct jsonl_log *log = calloc(1, sizeof(*log));
-	int rc;
+	int rc, waited = 0;
 
-	if (!log)
+	if (!log) {
+		if (dir_fd >= 0)
+			close(dir_fd);
 		return -ENOMEM;
+	}
 	log->mode = mode;
+	log->flags = flags;
 	log->create = create;
 	pthread_mutex_init(&log->lock, NULL);
 	pthread_rwlock_init(&log->attached, NULL);
-	log->dir_fd = jsonl_open_directory(path, log->name);
-	rc = log->dir_fd < 0 ? log->dir_fd : log_attach(log);
+	snprintf(log->name, sizeof(log->name), "%s", name);
+	log->dir_fd = dir_fd;
+	do {
+		rc = dir_fd < 0 ? dir_fd : log_attach(log);
+	} while (jsonl_try_again(rc, &waited));
 	if (rc) {
 		jsonl_close(log);
 		return rc;
@@ -186,21 +213,21 @@ static int log_new(const char *path, mode_t mode, bool create, struct jsonl_log 
 	return 0;
 }
 
+int jsonl_open_in(int dir_fd, const char *name, mode_t mode, struct jsonl_log **out)
+{
+	return log_new(dir_fd, name, mode, O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, true, out);
+}
+
 int jsonl_open(const char *path, mode_t mode, struct jsonl_log **out)
 {
-	return log_new(path, mode, true, out);
+	char name[NAME_MAX + 1] = "";
+	int dir_fd = jsonl_open_directory(path, name);
+
+	return log_new(dir_fd, name, mode, 0, true, out);
 }
 
-bool jsonl_is_named(int fd, int dir_fd, const char *name)
-{
-	struct stat st, named;
-
-	return fstat(fd, &st) == 0 && fstatat(dir_fd, name, &named, 0) == 0 &&
-	       st.st_ino == named.st_ino && st.st_dev == named.st_dev;
-}
-
-/* The name stands for another file, or for none: goes on there. What was appended before
- * must be on the disk by then, as nobody could sync it later. */
+/* Goes on with the file that has the name now, or with a new one. Earlier records are
+ * synced before: later nobody could. */
 static int log_follow(struct jsonl_log *log)
 {
 	struct jsonl_file *old = log->file;
@@ -227,29 +254,29 @@ bool jsonl_try_again(int rc, int *waited)
 	return true;
 }
 
-/* One attempt, under the log's lock. Who has waited for flock may hold that of a file that
- * has lost its name meanwhile. */
+/* Appends once, under the log's lock. The file may have lost its name while this waited
+ * for flock. */
 static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
 {
 	off_t end;
 	int rc = jsonl_file_freeze(log->file, &end);
 	bool frozen = !rc;
 
-	if (jsonl_is_named(jsonl_file_fd(log->file), log->dir_fd, log->name)) {
+	if (jsonl_io_is_named(jsonl_file_fd(log->file), log->dir_fd, log->name, 0)) {
 		if (!frozen)
 			return rc;
 		rc = niov ? jsonl_file_append_frozen(log->file, iov, niov, &log->user) : 0;
 		jsonl_file_unfreeze(log->file);
 		return rc;
 	}
-	/* Nor does what is wrong with a file matter that has been moved away. */
+	/* Whatever is wrong with the file, it was moved away. */
 	if (frozen)
 		jsonl_file_unfreeze(log->file);
 	rc = log_follow(log);
 	return rc ? rc : -EAGAIN;
 }
 
-/* Without vectors the end is brought in order, and that is all. */
+/* Appends, repeatedly while that returns -EAGAIN. Without vectors it only repairs the end. */
 static int append_patiently(struct jsonl_log *log, const struct iovec *iov, int niov)
 {
 	int rc, waited = 0;
@@ -313,8 +340,10 @@ int jsonl_append_record(const char *path, const void *record, size_t len)
 
 int jsonl_repair_tail(const char *path)
 {
+	char name[NAME_MAX + 1] = "";
+	int dir_fd = jsonl_open_directory(path, name);
 	struct jsonl_log *log;
-	int rc = log_new(path, 0, false, &log);
+	int rc = log_new(dir_fd, name, 0, 0, false, &log);
 
 	if (rc)
 		return rc;

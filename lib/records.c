@@ -1,27 +1,28 @@
-/* Reading a damaged file, one record after the other. */
+/* SPDX-License-Identifier: MIT */
+/* Reads a damaged file, record by record. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cleanup.h"
+#include "base/cleanup.h"
 #include "jsonl.h"
 #include "jsonl_internal.h"
-#include "reader.h"
-#include "text.h"
+#include "base/reader.h"
+#include "json/text.h"
 
 struct jsonl_records {
 	struct jsonl_reader r;
 	uint64_t line;
-	size_t fused;	/* bytes from start on that are whole records without a gap */
-	bool after_nul; /* what comes touches a NUL */
-	bool too_long;	/* what comes is the rest of a line that is too long */
+	size_t fused;	/* bytes from start on that are whole records on one line */
+	bool after_nul; /* the byte before start is a NUL */
+	bool too_long;	/* start is in a line that is too long */
 };
 
-/* What stands before the next newline, NUL, or end of the file. */
+/* The bytes before the next newline, NUL, or end of the file. */
 struct piece {
 	size_t len;
-	char stop; /* '\n', '\0', or something else at the end of the file */
+	char stop; /* '\n', '\0', or another byte: the end of the file */
 };
 
 int jsonl_records_open(const char *path, struct jsonl_records **out)
@@ -60,7 +61,7 @@ void jsonl_records_close(struct jsonl_records *it)
 	free(it);
 }
 
-/* Takes `len` bytes from the window. */
+/* Takes `len` bytes from the window as the record. Returns `verdict`. */
 static int give(struct jsonl_records *it, struct jsonl_record *rec, size_t len,
 		int verdict)
 {
@@ -73,7 +74,8 @@ static int give(struct jsonl_records *it, struct jsonl_record *rec, size_t len,
 	return verdict;
 }
 
-/* Finds the piece at start; of one that is too long what is at hand. 0 or -errno. */
+/* Finds the piece at start, or as much as is in the window of one that is too long. 0 or
+ * -errno. */
 static int find_piece(struct jsonl_records *it, struct piece *p)
 {
 	for (;;) {
@@ -106,7 +108,7 @@ static int judge(const char *data, size_t len, struct jsonl_text *text)
 	return jsonl_text_check(data, len, JSONL_PROGRAM_DEPTH, text);
 }
 
-/* Are these records that share a line, each of them valid? */
+/* Returns true when these bytes are records without a gap, all of them valid. */
 static bool are_records(const char *data, size_t len)
 {
 	while (len) {
@@ -124,7 +126,7 @@ static bool are_records(const char *data, size_t len)
 	return true;
 }
 
-/* The next of several records on a line. */
+/* Reads the next of several records on a line. */
 static int next_fused(struct jsonl_records *it, struct jsonl_record *rec)
 {
 	struct jsonl_text text;
@@ -136,7 +138,7 @@ static int next_fused(struct jsonl_records *it, struct jsonl_record *rec)
 	return give(it, rec, part, JSONL_OK);
 }
 
-/* A piece that is not empty. */
+/* Judges a piece that is not empty. Returns a verdict, JSONL_BLANK for white space. */
 static int next_piece(struct jsonl_records *it, struct jsonl_record *rec,
 		      const struct piece *p)
 {
@@ -153,7 +155,8 @@ static int next_piece(struct jsonl_records *it, struct jsonl_record *rec,
 		it->fused = p->len;
 		return next_fused(it, rec);
 	}
-	/* A number is only a whole one if something stands behind it, and before it. */
+	/* A number may be cut off unless a byte other than NUL is before and behind it.
+	 */
 	if (verdict == JSONL_OK && text.kind == JSONL_KIND_NUMBER &&
 	    (touched || (text.can_grow && p->stop != '\n')))
 		verdict = JSONL_INCOMPLETE;

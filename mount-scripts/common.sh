@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Sourced by quickstart, tests/run and .ci/run: saying what is done, and Debian packages.
 # shellcheck shell=bash
 
@@ -53,14 +54,28 @@ need_packages() {
 apt_install() {
 	local log
 	log=$(mktemp)
-	if ! { apt_quietly install "$@" || { apt_quietly update && apt_quietly install "$@"; }; } \
-		>"$log" 2>&1 </dev/null; then
+	if ! (without_services install_or_update "$@") >"$log" 2>&1 </dev/null; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
 		fail "apt-get could not install: $*"
 	fi
 	rm -f "$log"
 	note "installed"
+}
+
+install_or_update() {
+	apt_quietly install "$@" || { apt_quietly update && apt_quietly install "$@"; }
+}
+
+# In a subshell: runs a command, during which packages start no services.
+without_services() {
+	local policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$policy" ]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		trap 'exit 130' INT TERM
+		printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+	fi
+	"$@"
 }
 
 apt_quietly() {
@@ -78,6 +93,9 @@ need_mtab() {
 	note "made /etc/mtab, for fusermount3"
 }
 
-# What building takes; the lists of the tests stand in tests/run.
+# What building takes.
 # shellcheck disable=SC2034
 BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkgconf libfuse3-dev libjson-c-dev)
+# And what the tests of the modules take, which build-deb runs, too.
+# shellcheck disable=SC2034
+UNIT_PACKAGES=(python3 python3-pytest python3-hypothesis)

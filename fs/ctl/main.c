@@ -1,25 +1,42 @@
+/* SPDX-License-Identifier: MIT */
 /* jsonlfsctl: the operator's side of jsonlfs. */
-#include "ctl.h"
+#include "ctl/ctl.h"
 
 #include <stdarg.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "base/cleanup.h"
 
 static const struct ctl_command *const commands[] = {
     &ctl_check,	 &ctl_repair,	     &ctl_quarantine, &ctl_archive, &ctl_replace,
     &ctl_edit,	 &ctl_delete_record, &ctl_append,     &ctl_rotate,  &ctl_reap,
-    &ctl_status, &ctl_writers,	     &ctl_watch,      &ctl_config,  &ctl_reload};
+    &ctl_status, &ctl_metrics, &ctl_writers,	     &ctl_report,
+    &ctl_watch,      &ctl_config,  &ctl_reload};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+/* Names, and what others have said, may be part of the message. */
+static void print_message(const char *format, va_list ap)
+{
+	cleanup_free char *text = NULL;
+
+	if (vasprintf(&text, format, ap) < 0) {
+		text = NULL;
+		(void)fputs("out of memory", stderr);
+		return;
+	}
+	(void)ctl_print_name(stderr, text);
+}
 
 void ctl_error(const char *format, ...)
 {
 	va_list ap;
 
+	/* Where both streams are one, in order. */
+	(void)fflush(stdout);
 	(void)fputs("jsonlfsctl: ", stderr);
 	va_start(ap, format);
-	(void)vfprintf(stderr, format, ap);
+	print_message(format, ap);
 	va_end(ap);
 	(void)fputc('\n', stderr);
 }
@@ -31,7 +48,7 @@ int ctl_usage(const struct ctl_command *command, const char *format, ...)
 	(void)fprintf(stderr, "jsonlfsctl%s%s: ", command ? " " : "",
 		      command ? command->name : "");
 	va_start(ap, format);
-	(void)vfprintf(stderr, format, ap);
+	print_message(format, ap);
 	va_end(ap);
 	(void)fprintf(stderr, "\nTry: jsonlfsctl %s%s--help\n",
 		      command ? command->name : "", command ? " " : "");
@@ -54,7 +71,7 @@ bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char 
 	return true;
 }
 
-void ctl_help(const struct ctl_command *command)
+static void ctl_help(const struct ctl_command *command)
 {
 	printf("usage: jsonlfsctl %s %s\n%s\n", command->name, command->synopsis,
 	       command->help);

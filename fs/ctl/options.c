@@ -1,8 +1,9 @@
-#include "options.h"
+/* SPDX-License-Identifier: MIT */
+#include "ctl/options.h"
 
 #include <string.h>
 
-#include "cleanup.h"
+#include "base/cleanup.h"
 
 static const char *const names[CTL_OPTIONS] = {
     "match", "exclude",	 "generations", "maxdepth", "maxrecord",     "pipebuf",
@@ -128,7 +129,7 @@ static int take_rules(const struct ctl_command *command, struct jsonl_config *co
 	return code;
 }
 
-/* What the command line says holds for each file, whatever a rule says of it. */
+/* Options of the command line hold for each file, whatever a rule says about it. */
 static int override_rules(const struct ctl_command *command, const struct ctl_options *o,
 			  struct jsonl_config *config)
 {

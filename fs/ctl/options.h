@@ -1,12 +1,13 @@
+/* SPDX-License-Identifier: MIT */
 /* The options of a mount that jsonlfsctl takes too, because they decide which files are
  * governed and what a record is. One thread. */
 #ifndef FS_CTL_OPTIONS_H
 #define FS_CTL_OPTIONS_H
 
-#include "config.h"
-#include "ctl.h"
-#include "frame.h"
-#include "policy.h"
+#include "rules/config.h"
+#include "record/frame.h"
+#include "rules/policy.h"
+#include "ctl/find/vault.h"
 
 #define CTL_OPTIONS 11
 
@@ -23,10 +24,11 @@ int ctl_options_take(const struct ctl_command *command, struct ctl_options *o, i
  * file. 0, or an exit code after a message. */
 int ctl_options_apply(const struct ctl_command *command, const struct ctl_options *o,
 		      const struct ctl_vault *v, struct jsonl_config *config);
-/* What a record is in the file of this path from the vault's root. 0 or -ENOMEM. */
+/* Finds the limits of records in the file of this path from the vault's root. 0 or
+ * -ENOMEM. */
 int ctl_options_limits(struct jsonl_policy *policy, const char *path,
 		       struct jsonl_limits *limits) jsonl_must_check;
-/* The same for a single file. 0, -ENOMEM or -EINVAL. */
+/* Fills in the limits for a single file. 0, -ENOMEM or -EINVAL. */
 int ctl_options_limits_of(const struct jsonl_config *config, const char *path,
 			  struct jsonl_limits *limits) jsonl_must_check;
 

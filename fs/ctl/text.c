@@ -1,9 +1,10 @@
-#include "ctl.h"
+/* SPDX-License-Identifier: MIT */
+#include "ctl/ctl.h"
 
 #include <string.h>
 
-#include "cleanup.h"
-#include "utf8.h"
+#include "base/cleanup.h"
+#include "json/utf8.h"
 
 const char *ctl_number(uint64_t n, char buf[CTL_NUMBER])
 {
@@ -43,26 +44,75 @@ static bool is_safe(uint32_t code)
 	       (code < 0x2060 || code > 0x206f) && code != 0x61c && code != 0xfeff;
 }
 
-size_t ctl_print_name(FILE *to, const char *name)
+size_t ctl_print_bytes(FILE *to, const char *name, size_t len)
 {
-	size_t len = strlen(name), columns = 0;
+	size_t columns = 0;
 
 	for (size_t i = 0; i < len;) {
 		uint32_t code = 0;
 		size_t n = jsonl_utf8_next(name + i, len - i, &code);
 
 		if (n && is_safe(code)) {
-			(void)fwrite(name + i, 1, n, to);
+			if (to)
+				(void)fwrite(name + i, 1, n, to);
 			columns++;
 		} else {
 			n = n ? n : 1;
-			for (size_t k = 0; k < n; k++)
+			for (size_t k = 0; to && k < n; k++)
 				(void)fprintf(to, "\\x%02x", (unsigned char)name[i + k]);
 			columns += 4 * n;
 		}
 		i += n;
 	}
 	return columns;
+}
+
+size_t ctl_print_name(FILE *to, const char *name)
+{
+	return ctl_print_bytes(to, name, strlen(name));
+}
+
+char *ctl_safe_text(const char *name)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *to = open_memstream(&text, &len);
+
+	if (!to)
+		return NULL;
+	(void)ctl_print_name(to, name);
+	return fclose(to) == 0 ? text : NULL;
+}
+
+size_t ctl_column_width(size_t width, const char *text)
+{
+	size_t wanted = ctl_print_name(NULL, text) + 1;
+
+	return wanted > width ? wanted : width;
+}
+
+void ctl_print_column(const char *text, size_t width)
+{
+	size_t used = ctl_print_name(stdout, text);
+
+	printf("%*s", used < width ? (int)(width - used) : 1, "");
+}
+
+/* Unsafe characters stand in strings only, where JSON has an escape for them. */
+void ctl_print_json(const char *text)
+{
+	size_t len = strlen(text);
+
+	for (size_t i = 0; i < len;) {
+		uint32_t code = 0;
+		size_t n = jsonl_utf8_next(text + i, len - i, &code);
+
+		if (n && code >= 0x7f && !is_safe(code))
+			printf("\\u%04x", (unsigned)code);
+		else
+			(void)fwrite(text + i, 1, n ? n : 1, stdout);
+		i += n ? n : 1;
+	}
 }
 
 int ctl_print_report(struct jsonl_report *o)
@@ -74,6 +124,6 @@ int ctl_print_report(struct jsonl_report *o)
 		ctl_error("out of memory");
 		return CTL_FAILURE;
 	}
-	(void)fputs(text, stdout);
+	ctl_print_json(text);
 	return 0;
 }

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # bash completion for jsonlfsctl(1). -*- shell-script -*-
 
 _jsonlfsctl_limits="--match= --exclude= --generations= --config="
@@ -6,21 +7,24 @@ _jsonlfsctl_records="--maxdepth= --maxrecord= --pipebuf= --value= --oversize= --
 _jsonlfsctl_options() {
 	case $1 in
 	append) echo "--sync= --text-as= --help" ;;
-	archive) echo "--json --as= --state= --help" ;;
-	check) echo "--json --all --jobs= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	archive) echo "--json --as= --all --older-than= --owner= --state= --help" ;;
+	check) echo "--json --all --jobs= --output= --help $_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	config) echo "--json -o --help" ;;
 	replace) echo "--empty --state= --help" "$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	edit) echo "--state= --help" "$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	delete-record) echo "--line= --state= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
-	quarantine) echo "--json --state= --edited= --again --help" \
+	quarantine) echo "--json --state= --edited= --again --all --older-than= --owner= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
 	reap) echo "--keep= --older-than= --dry-run -n --help $_jsonlfsctl_limits" ;;
-	repair) echo "--apply --json --all --state= --quarantine_max= --help" \
+	repair) echo "--apply --force --json --all --state= --quarantine_max= --help" \
 		"$_jsonlfsctl_limits $_jsonlfsctl_records" ;;
+	metrics) echo "--output= --help" ;;
 	reload) echo "--help" ;;
 	rotate) echo "--quiet -q --help" ;;
-	status | writers) echo "--json --help" ;;
+	report) echo "--html= --help" ;;
+	status) echo "--json --once --help" ;;
+	writers) echo "--json --help" ;;
 	watch) echo "--json --count= --help" ;;
 	esac
 }
@@ -34,7 +38,7 @@ _jsonlfsctl_value() {
 	--value) values="any container object" ;;
 	--oversize) values="warn reject allow" ;;
 	--blank) values="drop keep" ;;
-	--state | --config | --edited | --as)
+	--state | --config | --edited | --as | --output | --html)
 		mapfile -t COMPREPLY < <(compgen -f -- "$value")
 		return
 		;;
@@ -54,7 +58,7 @@ _jsonlfsctl() {
 	COMPREPLY=()
 	if [[ -z $command ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "append archive check config delete-record edit
-			quarantine reap reload repair replace rotate status watch writers help
+			metrics quarantine reap reload repair replace report rotate status watch writers help
 			--help --version" -- "$word")
 		return
 	fi
@@ -80,9 +84,9 @@ _jsonlfsctl() {
 	if [[ -n $actions ]] && ((i + 1 == COMP_CWORD)); then
 		mapfile -t COMPREPLY < <(compgen -W "$actions" -- "$word")
 	elif [[ $command == @(quarantine|archive) ]] && ((COMP_CWORD >= i + 3)); then
-		# The names of entries, where they may be read.
-		mapfile -t COMPREPLY < <(compgen -W \
-			"$(ls "${COMP_WORDS[i + 2]}/.jsonlfs/$command" 2>/dev/null)" -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" "$command" list --json \
+			"${COMP_WORDS[i + 2]}" 2>/dev/null |
+			sed -n 's/^ *"file": "\(.*\)",$/\1/p')" -- "$word")
 	else
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		compopt -o filenames 2>/dev/null

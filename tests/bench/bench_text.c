@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* How fast one core validates records of about 600 bytes, against json-c parsing the same
  * lines. The records are made up but of the shapes that audit logs have: many short keys,
  * times, identifiers, numbers, one or two longer strings; written compactly as by
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "text.h"
+#include "json/text.h"
 
 #define RECORDS	   4000
 #define ROUNDS_MAX 101

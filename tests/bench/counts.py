@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an append takes in requests of the kernel, in system calls and in processor time of
 the daemon: figures that a busy machine does not change, or hardly, so that they show what a
 change of the code did where the times are noise."""

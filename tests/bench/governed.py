@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What it costs to append safely: governed files against the native file system, with a
 program's own fsync or with the usual recipe of lock, append, sync, unlock."""
 

@@ -1,6 +1,7 @@
+/* SPDX-License-Identifier: MIT */
 /* The loads that the benchmarks put on a directory: some processes that do one small
  * thing over and over for a given time. Prints one JSON object: how many, how fast, and
- * how long one took in the middle and at the worst hundredth.
+ * how long one took in the middle, at the worst hundredth and at the worst.
  *
  *   load append DIR [-w WRITERS] [-f FILES] [-n HANDLES] [-s BYTES] [-m STEPS]
  *   load read|random FILE [-b BLOCK]
@@ -356,10 +357,10 @@ static void print_result(const struct load *l, const struct shared *shared)
 	/* written: what is in the file for it, the handles' first records counted. */
 	printf("{\"ops\": %.0f, \"written\": %.0f, \"per_second\": %.1f, "
 	       "\"bytes_per_second\": %.0f, "
-	       "\"p50_us\": %.3f, \"p99_us\": %.3f}\n",
+	       "\"p50_us\": %.3f, \"p99_us\": %.3f, \"max_us\": %.3f}\n",
 	       ops, ops + (strchr(l->steps, 'o') ? 0.0 : (double)l->handles * l->writers),
 	       rate, bytes, percentile(w, l->writers, 0.5) / 1e3,
-	       percentile(w, l->writers, 0.99) / 1e3);
+	       percentile(w, l->writers, 0.99) / 1e3, percentile(w, l->writers, 1) / 1e3);
 }
 
 static int run(struct load *l, const struct mode *mode)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A mount that does nothing: every name is an empty file that takes every write, answers
  * every flush, and stores nothing. What a request costs here is the round trip itself,
  * the lower bound of what any file system of this kind can reach. The names "stat" and

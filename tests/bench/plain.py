@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plain files, which the mount should not be felt on: side by side with the native file
 system and with bindfs, the usual pass-through; and which requests each row costs."""
 

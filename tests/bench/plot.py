@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """Draws the rates of tests/bench/run (--json) as an SVG: for each file a panel, in it for each
 number of writers a bar for each contender, and the spread of the rounds.
 

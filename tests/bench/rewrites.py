@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What it costs to write a log or a state file anew as a whole, against the usual recipe of a
 careful program on the native file system (temporary file, fsync, rename, fsync of the
 directory); and what an append costs on a handle that follows its name."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What every benchmark needs: programs that are built, mounts that come and go, loads that
 are measured in turn, and tables. Nothing here may hang: every program has a time limit,
 and a mount that does not answer any more is aborted and detached."""
@@ -26,8 +27,8 @@ class Programs:
     SOURCES = {
         "load": (["tests/bench/load.c"], []),
         "nullfs": (["tests/bench/nullfs.c"], ["fuse3"]),
-        "bench_text": (["tests/bench/bench_text.c", "lib/text.c", "lib/text_tokens.c",
-                        "lib/text_vector.c", "lib/error.c"], ["json-c"]),
+        "bench_text": (["tests/bench/bench_text.c", "lib/json/text.c", "lib/json/text_tokens.c",
+                        "lib/json/text_vector.c", "lib/base/error.c"], ["json-c"]),
     }
 
     def __init__(self, build, scratch):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What it costs that the records of one handle appear as one block: commit=close against
 commit=line, which makes each of them durable at the close, too; and class text against a
 careful program on the native file system. One open, N writes, one close."""

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: MIT
 """Lines by their numbers, seven in eight of them damaged somewhere, and a program that
 writes them and says what it was told.
 
-    bad_lines.py FILE FIRST COUNT MANNER    0 or 1 for each line: refused, or taken
+    bad_lines.py FILE FIRST COUNT MANNER    0 or 1 for each line: refused, or taken; then
+                                            - or +: whether the last close told of anything
 
 MANNER: single    a line a write, on one descriptor
         together  twenty lines a write
@@ -62,7 +64,7 @@ def closed(fd):
 
 
 def write(path, first, count, manner):
-    """A byte a line."""
+    """A byte a line, and one for the last close."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     fd = os.open(path, flags)
     told = bytearray()
@@ -83,7 +85,7 @@ def write(path, first, count, manner):
             told += b"1" if closed(other) and good else b"0"
         else:
             told += b"1" if taken(fd, data) else b"0"
-    closed(fd)
+    told += b"+" if closed(fd) else b"-"
     return bytes(told)
 
 

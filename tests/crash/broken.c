@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A daemon that breaks a promise, so that the rigs on real mounts can be seen to notice:
  * preloaded (LD_PRELOAD) it stands before the system calls of log files. JSONLFS_BROKEN
  * says which promise:
@@ -14,6 +15,10 @@
  *   no-mark  the intent of a block says that it is there, and is not
  *   unsaved  what is set aside is not kept
  *
+ * and what breaks nothing as long as one daemon alone has the directory (tests/hosts):
+ *
+ *   stale-name  the name of a log leads to the file that it led to at the first look
+ *
  * Test code alone; nothing of it is in the daemon. */
 /* Both names of a call are to be had, and the headers are not to make one of them. */
 #undef _FILE_OFFSET_BITS
@@ -26,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
@@ -183,6 +189,57 @@ EXPORT int flock(int fd, int operation)
 	if (breaks("no-lock") && is_log(fd))
 		return 0;
 	return (int)plain(syscall(SYS_flock, fd, operation));
+}
+
+/* ---- looking anew ---- */
+
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct seen {
+	char name[256];
+	struct statx st;
+} names[64];
+
+/* The first answer for the name of a log is the answer. */
+static void answer_again(const char *name, struct statx *st)
+{
+	size_t n = strlen(name);
+
+	if (n < 7 || n >= sizeof(names[0].name) || strcmp(name + n - 6, ".jsonl") != 0)
+		return;
+	pthread_mutex_lock(&names_lock);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!names[i].name[0]) {
+			memcpy(names[i].name, name, n + 1);
+			names[i].st = *st;
+		}
+		if (strcmp(names[i].name, name) == 0) {
+			*st = names[i].st;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&names_lock);
+}
+
+/* A file without a name is not told from one that has its own. */
+EXPORT int fstat64(int fd, struct stat64 *st)
+{
+	int rc = (int)plain(syscall(SYS_fstat, fd, st));
+
+	if (!rc && !st->st_nlink && breaks("stale-name"))
+		st->st_nlink = 1;
+	return rc;
+}
+
+EXPORT int statx(int dir, const char *path, int flags, unsigned mask, struct statx *st)
+{
+	int rc = (int)plain(syscall(SYS_statx, dir, path, flags, mask, st));
+
+	if (!rc && (flags & AT_STATX_FORCE_SYNC) && breaks("stale-name")) {
+		answer_again(path, st);
+		if (!st->stx_nlink)
+			st->stx_nlink = 1;
+	}
+	return rc;
 }
 
 /* ---- syncing ---- */

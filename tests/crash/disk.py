@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """File systems in images, mounted by loop, for the tests that take their disk away."""
 
 import contextlib

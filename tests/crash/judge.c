@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Judges the backing files of a directory by the ledger of its writers (writers.c).
  *
  *   judge LEDGER DIR [-p] [-d] [-q QUARANTINE] [-s SNAPSHOT]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What a writer of the crash rigs was told, kept where a crash of the disk under test
  * does not reach: a file elsewhere, mapped by all writers, one byte a record. A byte is
  * changed before a system call to what may have happened and after it to what was said,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Many writers at once, each with a given number of records, and the judge of what they
  * left.
  *

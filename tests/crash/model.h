@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A file system in memory that stands behind struct jsonl_io, for tests of what a crash
  * leaves. It keeps apart what programs see (the page cache) and what is on the disk: the
  * bytes of each block, the size, the mark, and the directory entry. A sync carries one
@@ -13,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "io.h"
+#include "base/io.h"
 
 #define MODEL_FILES    4
 #define MODEL_FDS      32

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program that writes records and says, line by line on its standard output, what it was
 told: ["try"|"write"|"part"|"close"|"fsync", record or null, errno, when], the last by
 the monotonic clock, after the answer had come.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the crash tests on real mounts share: a daemon that can be killed and started again,
 strace that kills it or fails its calls, a client that logs what was acknowledged, and the
 check of what is left.
@@ -30,7 +31,7 @@ BUILD = Path(os.environ.get("JSONLFS_BUILD", REPO / "build")).resolve()
 LONG = bool(os.environ.get("JSONLFS_LONG"))
 PYTHON = sys.executable
 CLIENT = Path(__file__).resolve().parent / "mount_client.py"
-IDLE_THREADS = 3  # the worker, signals, the control socket
+IDLE_THREADS = 4  # the worker, signals, the control socket, the list of daemons
 TOOLS = BUILD / "tests" / "crash"  # writers, judge and the broken double
 
 
@@ -180,6 +181,15 @@ class Vault:
         """Everything that was set aside."""
         names = sorted((self.src / ".jsonlfs" / "quarantine").glob("*"))
         return b"".join(name.read_bytes() for name in names)
+
+    def daemon_files(self):
+        """What the daemon has left for its next mount; an empty state directory is gone."""
+        return sorted(p.name for p in (self.src / ".jsonlfs" / "daemon").glob("hosts/*/*-*"))
+
+    def daemon_directory(self):
+        """Of the daemon that runs."""
+        (found,) = (self.src / ".jsonlfs" / "daemon" / "hosts").glob("[!.]*")
+        return found
 
     def said(self, event):
         """Lines of the daemon's log."""

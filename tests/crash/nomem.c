@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A daemon that is out of memory, preloaded (LD_PRELOAD): while the file that
  * JSONLFS_NO_MEMORY names is there, malloc finds no room for small things. Test code
  * alone; nothing of it is in the daemon. */

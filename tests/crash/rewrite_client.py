@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A program that writes a file anew, once it has read it, and says what it was told: the names of
 what went well, of "wrote", "committed" and "appended".
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What the crash tests share: programs that append records to one governed file over the
  * model, a ledger of what they were told, and the check of what is left after a fault.
  *
@@ -8,9 +9,9 @@
 #ifndef TESTS_CRASH_RIG_H
 #define TESTS_CRASH_RIG_H
 
-#include "file.h"
+#include "file/file.h"
 #include "model.h"
-#include "writer.h"
+#include "record/writer.h"
 
 #define RIG_RECORDS 48
 #define RIG_USERS   3

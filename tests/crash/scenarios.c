@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What programs do while a fault meets them: each path of the library that touches a
  * file. Small on purpose, since every call, every byte and every state of the disk is
  * tried. */

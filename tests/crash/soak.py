@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: MIT
 """A vault as it is used for days, in as much time as there is: programs that append and are
 killed, rotations, checks, plain files, and a daemon that dies now and then and is mounted
 again by its parent.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Every call of every path cut before, in the middle and after, failed with each errno,
  * or shortened; alone, and in pairs. Then a new process goes on over what is left, and
  * the invariant of rig.h must hold: both for what the page cache has, since only the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Disks that are really full, a real quota, and writes that the disk loses: nothing is half
 there, no success is false, and the file takes records again when the disk does.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Kill loops: writers that are killed at random, then the daemon under writers. What was
 acknowledged is there; half a record never shows. JSONLFS_KILLS: how many of each."""
 

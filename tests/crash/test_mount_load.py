@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A thousand writers at once, on one file and on a hundred: nothing lost, nothing twice,
 nothing torn, and the daemon's memory and descriptors as flat in the end as in the beginning.
 JSONLFS_RECORDS: how many in all, 10,000,000 in the long run."""

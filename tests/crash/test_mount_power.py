@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Power cuts on real file systems, under a load of mixed writers that note elsewhere what
 was acknowledged. ext4 and xfs: the shutdown ioctl drops what was not synced. btrfs has none, so
 its image is copied at random moments (Disk.copy says what such a copy is), which is done for
@@ -286,7 +287,7 @@ def transactions_cut(d, cycle, rng, pad=40000, **how):
         durable = [x.split()[0].decode() for x in out.splitlines()
                    if len(x.split()) == 2 and float(x.split()[1]) < moment]
         assert len(set(ids)) == len(ids) and set(durable) <= set(ids)
-        assert os.listdir(v.src / ".jsonlfs" / "transactions") == []
+        assert v.daemon_files() == []
         return len(durable)
     finally:
         v.remove()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A log or a state file that is written anew, with the daemon killed at every system call
 that it makes for that, and every such call failed. As in test_mount_inject.py: one worker, a
 census first, then a run for each (call, number).
@@ -117,7 +118,7 @@ class Run:
             return "told that it is the new one, and it is not"
         if "appended" in self.told and not data.endswith(BESIDE):
             return "a record of the program beside is gone"
-        archive = [f.read_bytes() for f in (self.v.src / ".jsonlfs/archive").iterdir()]
+        archive = [f.read_bytes() for f in (self.v.src / ".jsonlfs/archive").glob("*")]
         if there == self.new and self.archived and self.old not in archive:
             return f"the old one is not in the archive: {archive}"
         if "wrote" in self.told and there == self.old and not died:
@@ -397,7 +398,7 @@ def test_a_truncation_that_failed_is_not_made_good_by_a_write(name, begun):
             os.read(fd, 100)
             if begun:
                 os.pwrite(fd, old[:1], 0)
-            call, on = ("ftruncate", None) if begun else ("openat", v.src / ".jsonlfs")
+            call, on = ("ftruncate", None) if begun else ("openat", v.daemon_directory())
             trace = Strace(v.daemon.pid, call, f"{call}:error=EMFILE:when=1", path=on)
             with pytest.raises(OSError, match="Too many open files"):
                 os.ftruncate(fd, 0)
@@ -424,7 +425,7 @@ def test_a_write_for_which_nothing_could_be_begun_is_missing(name):
             fd = os.open(v.mnt / name, os.O_RDWR)
             os.read(fd, 100)
             trace = Strace(v.daemon.pid, "openat", "openat:error=EMFILE:when=1",
-                           path=v.src / ".jsonlfs")
+                           path=v.daemon_directory())
             with pytest.raises(OSError, match="Too many open files"):
                 os.pwrite(fd, new[:at], 0)
             trace.end()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A piece of the soak (soak.py). JSONLFS_SOAK: how many seconds."""
 
 import os

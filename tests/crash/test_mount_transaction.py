@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """commit=close and class text with the daemon killed at every system call that it makes for
 them, and every such call failed. As in test_mount_inject.py: one worker, a census first, then a run
 for each (call, number).
@@ -105,7 +106,7 @@ class Run:
             return f"nothing can be appended any more: {said}"
         if status := self.v.stop():
             return f"the next daemon ended with {status}"
-        left = os.listdir(self.v.src / ".jsonlfs" / "transactions")
+        left = self.v.daemon_files()
         return self.judge() or (f"left behind: {left}" if left else None)
 
 
@@ -209,7 +210,8 @@ def test_the_intent_of_a_stage_that_cannot_be_removed_stays():
         run = Run(make, "block")
         try:
             assert run.v.stop() == 0
-            at = run.v.src / ".jsonlfs" / "transactions"
+            at = run.v.src / ".jsonlfs" / "daemon"
+            at.mkdir(0o700, parents=True, exist_ok=True)
             block = b"".join(b'{"id":"b-%05d"}\n' % n for n in range(BLOCK))
             (at / "stage-1-1").write_bytes(b"jsonlfs stage 9\nlog.jsonl\n" + block)
             run.options += ",killed=commit"
@@ -219,7 +221,7 @@ def test_the_intent_of_a_stage_that_cannot_be_removed_stays():
             run.v.start(run.options)
             assert run.v.stop() == 0
             assert run.file.read_bytes() == BASE + block
-            assert not os.listdir(at)
+            assert not run.v.daemon_files()
         finally:
             run.v.remove()
 

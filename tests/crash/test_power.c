@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* The power goes at every call of every path. For each state that the disk may then be in
  * (model.h) a new process goes on, and what was durable must be there. */
 #include <malloc.h>

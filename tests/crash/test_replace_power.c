@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Power cuts while a whole file is replaced: after every system call, every state that
  * the disk may be in is looked at. Bytes that were not synced may be there up to any of
  * them; a rename may be there or not until the directory is synced. The name must stand
@@ -9,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "replace.h"
+#include "file/replace.h"
 #include "../unit/check.h"
 
 #define PIECES 4

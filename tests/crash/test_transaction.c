@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A block of records is in the log whole or not at all, and what was staged is in one
  * place afterwards: a process that dies, a power cut or a call that fails at every step
  * of transactions between appends of others; and the same at every step of the recovery

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* What test_transaction.c cuts at every call: a log with two transactions and other
  * appends, what a mount does after a crash, and a judgement of what is then there. File 0
  * of the model is the log, 1 its intent, 2 the file that the first transaction is staged
@@ -5,8 +6,8 @@
 #ifndef TESTS_CRASH_TRANSACTIONS_H
 #define TESTS_CRASH_TRANSACTIONS_H
 
-#include "commit.h"
-#include "file.h"
+#include "block/commit.h"
+#include "file/file.h"
 #include "model.h"
 
 /* How a run differs, and how it is broken on purpose. */

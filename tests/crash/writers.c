@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Processes that append records in the ways that programs do, and note in a ledger
  * (ledger.h) what they were told; with -k they are killed at random, each when it is
  * somewhere in the middle.

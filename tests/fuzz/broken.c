@@ -1,13 +1,18 @@
+/* SPDX-License-Identifier: MIT */
 /* Stands between a fuzz target and the library (ld --wrap) and answers wrongly now and
  * then, which the target has to notice. Test code alone.
  * NOLINTBEGIN(bugprone-reserved-identifier): the names are those of ld. */
 #include <string.h>
 
-#include "frame.h"
-#include "policy.h"
-#include "tail.h"
-#include "text_vector.h"
-#include "writer.h"
+#include "block/commit.h"
+#include "file/file_internal.h"
+#include "quarantine/quarantine.h"
+#include "record/frame.h"
+#include "report/report.h"
+#include "rules/policy.h"
+#include "file/tail.h"
+#include "json/text_vector.h"
+#include "record/writer.h"
 
 #define EACH 10
 
@@ -93,5 +98,43 @@ enum jsonl_class __wrap_jsonl_policy_classify(const struct jsonl_policy *policy,
 		return class == JSONL_CLASS_GOVERNED ? JSONL_CLASS_PLAIN
 						     : JSONL_CLASS_GOVERNED;
 	return class;
+}
+
+int __real_jsonl_commit_recover(const struct jsonl_io *io, int dir_fd, int intent_fd,
+				struct jsonl_file *file, enum jsonl_recovered *what);
+int __wrap_jsonl_commit_recover(const struct jsonl_io *io, int dir_fd, int intent_fd,
+				struct jsonl_file *file, enum jsonl_recovered *what);
+
+/* A byte is cut that nobody has set aside. */
+int __wrap_jsonl_commit_recover(const struct jsonl_io *io, int dir_fd, int intent_fd,
+				struct jsonl_file *file, enum jsonl_recovered *what)
+{
+	int rc = __real_jsonl_commit_recover(io, dir_fd, intent_fd, file, what);
+	struct stat st;
+
+	if (now() && !io->fstat(io, file->append_fd, &st) && st.st_size)
+		(void)!io->ftruncate(io, file->append_fd, st.st_size - 1);
+	return rc;
+}
+
+int __real_jsonl_quarantine_drop(struct jsonl_quarantine *q, const char *name);
+int __wrap_jsonl_quarantine_drop(struct jsonl_quarantine *q, const char *name);
+
+/* Says that it is done, and does nothing. */
+int __wrap_jsonl_quarantine_drop(struct jsonl_quarantine *q, const char *name)
+{
+	return now() ? 0 : __real_jsonl_quarantine_drop(q, name);
+}
+
+const struct jsonl_report *__real_jsonl_report_at(const struct jsonl_report *r,
+						  size_t index);
+const struct jsonl_report *__wrap_jsonl_report_at(const struct jsonl_report *r,
+						  size_t index);
+
+/* One item too far. */
+const struct jsonl_report *__wrap_jsonl_report_at(const struct jsonl_report *r,
+						  size_t index)
+{
+	return r && now() ? r : __real_jsonl_report_at(r, index);
 }
 /* NOLINTEND(bugprone-reserved-identifier) */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Options, configuration files and names from outside. The first byte chooses:
  *
  *   -   lines "key=value" or "flag", as -o has them, then paths that are judged
@@ -10,9 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "config.h"
-#include "glob.h"
-#include "policy.h"
+#include "rules/config.h"
+#include "match/glob.h"
+#include "rules/policy.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,7 +43,8 @@ static void judge(struct jsonl_policy *policy, const char *path)
 		if (asprintf(&rotated, "%s.1", path) < 0)
 			abort();
 		REQUIRE(*path == '\0' || path[strlen(path) - 1] == '/' ||
-			jsonl_policy_is_generation(policy, rotated));
+			jsonl_policy_is_generation(policy, rotated) ||
+			jsonl_policy_classify(policy, rotated) != JSONL_CLASS_PLAIN);
 		REQUIRE(jsonl_policy_generation_of(
 		    policy, slash ? slash + 1 : path,
 		    strrchr(rotated, '/') ? strrchr(rotated, '/') + 1 : rotated));

@@ -1,8 +1,9 @@
+/* SPDX-License-Identifier: MIT */
 /* A stream cut into requests gives what a look at its lines gives, whatever the cuts. */
-#include "frame.h"
+#include "record/frame.h"
 
-#include "config.h"
-#include "text.h"
+#include "rules/config.h"
+#include "json/text.h"
 #include "tokens.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -11,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct result {
 	char good[STREAM], bad[STREAM], rest[STREAM];
-	size_t ngood, nbad, nrest, records, blank;
+	size_t ngood, nbad, nrest, records, blank, marks;
 };
 
 static void add(char *to, size_t *n, const void *bytes, size_t len)
@@ -30,8 +31,10 @@ static void look(const struct jsonl_limits *lim, const char *stream, size_t len,
 	while (at < len) {
 		const char *nl = memchr(stream + at, '\n', len - at);
 		size_t n = nl ? (size_t)(nl - (stream + at)) : len - at;
+		size_t mark = n >= 3 && !memcmp(stream + at, "\xef\xbb\xbf", 3) ? 3 : 0;
 		struct jsonl_text text;
-		int verdict = jsonl_text_check(stream + at, n, lim->maxdepth, &text);
+		int verdict =
+		    jsonl_text_check(stream + at + mark, n - mark, lim->maxdepth, &text);
 		bool object = text.kind == JSONL_KIND_OBJECT;
 		bool container = object || text.kind == JSONL_KIND_ARRAY;
 
@@ -54,15 +57,16 @@ static void look(const struct jsonl_limits *lim, const char *stream, size_t len,
 			 !container)
 			verdict = JSONL_NOT_CONTAINER;
 		else if (verdict == JSONL_OK && lim->oversize == JSONL_OVERSIZE_REJECT &&
-			 n + 1 >= lim->pipebuf)
+			 n - mark + 1 >= lim->pipebuf)
 			verdict = JSONL_OVERSIZE;
 		if (verdict == JSONL_BLANK && lim->blank == JSONL_BLANK_DROP)
 			r->blank++;
 		else if (verdict == JSONL_OK || verdict == JSONL_BLANK)
-			add(r->good, &r->ngood, stream + at, n + 1);
+			add(r->good, &r->ngood, stream + at + mark, n - mark + 1);
 		else
 			add(r->bad, &r->nbad, stream + at, n + 1);
 		r->records += verdict == JSONL_OK;
+		r->marks += mark && (verdict == JSONL_OK || verdict == JSONL_BLANK);
 		at += n + 1;
 	}
 }
@@ -74,7 +78,7 @@ static bool feed(struct jsonl_frame *f, const struct jsonl_limits *lim, const ch
 	char *copy = malloc(len ? len : 1);
 	size_t before = f->len;
 	struct jsonl_cut cut;
-	bool go_on = true;
+	bool go_on;
 
 	REQUIRE(copy);
 	memcpy(copy, data, len);
@@ -88,16 +92,18 @@ static bool feed(struct jsonl_frame *f, const struct jsonl_limits *lim, const ch
 
 		REQUIRE(bad->start + bad->len <= before + len && bad->offset <= bad->len);
 		REQUIRE(!i || bad->start >= cut.bad[i - 1].start + cut.bad[i - 1].len);
-		go_on = go_on &&
-			(bad->start + bad->len < before + len || copy[len - 1] == '\n');
 		add(r->bad, &r->nbad, own ? f->buf + bad->start : NULL, own);
 		add(r->bad, &r->nbad, copy + (own ? 0 : bad->start - before),
 		    bad->len - own);
 	}
+	go_on = !cut.open;
+	REQUIRE(go_on || (cut.bad[cut.nbad - 1].verdict == JSONL_TOO_LONG &&
+			  copy[len - 1] != '\n'));
 	r->records += cut.records;
 	r->blank += cut.blank;
-	if (go_on)
-		jsonl_frame_take(f, &cut, copy, len);
+	r->marks += cut.marks;
+	jsonl_frame_take(f, &cut, copy, len);
+	REQUIRE(go_on || !f->len);
 	jsonl_cut_deinit(&cut);
 	free(copy);
 	return go_on;
@@ -123,7 +129,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	while (in.left)
 		len += token_add(stream + len, sizeof(stream) - len, input_byte(&in));
-	plain.ngood = plain.nbad = plain.nrest = plain.records = plain.blank = 0;
+	plain.ngood = plain.nbad = plain.nrest = plain.records = plain.blank =
+	    plain.marks = 0;
 	framed = plain;
 	look(&lim, stream, len, f.swallow, &plain);
 	while (at < len && ended) {
@@ -136,7 +143,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (ended) {
 		REQUIRE(framed.ngood == plain.ngood && framed.nbad == plain.nbad);
-		REQUIRE(framed.records == plain.records && framed.blank == plain.blank);
+		REQUIRE(framed.records == plain.records && framed.blank == plain.blank &&
+			framed.marks == plain.marks);
 		REQUIRE(f.len == plain.nrest &&
 			(!f.len || !memcmp(f.buf, plain.rest, f.len)));
 		REQUIRE(f.len < lim.maxrecord);

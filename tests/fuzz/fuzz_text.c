@@ -1,11 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /* The two paths of text.h agree, and the first wrong byte is the first that is wrong. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "text.h"
-#include "text_vector.h"
+#include "json/text.h"
+#include "json/text_vector.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Runs a fuzz target without libFuzzer: a fixed number of inputs of a fixed generator,
  * some of them spliced from earlier ones. For compilers that have no libFuzzer, and as
  * the short slice of every test run. Arguments: how many inputs (default 20,000), the

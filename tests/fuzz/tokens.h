@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Bytes of a fuzz input -> pieces of JSON Lines, so that chance alone makes records, bad
  * ones, halves of both, and line ends everywhere. Bytes above the table stand for
  * themselves. */
@@ -18,10 +19,12 @@
 	} while (0)
 
 static const char *const token_table[] = {
-    "\n",	   "{\"a\":1}", "[1]\n", "{",	"}",	 "\"",	    ":",	",",
-    "[",	   "]",		"1",	 "\n",	"true",	 "\r\n",    "\xc3\xa9", "\xc3",
-    "{\"a\":1}\n", " ",		"\n\n",	 "nul", "bad\n", "{\"b\":", "2}\n",	"[1,2,3",
-    "]\n",	   "\"s\"",	"12",	 "\r",	"{}",	 "[[[",	    "{}{}\n",	"\\u00",
+    "\n",     "{\"a\":1}", "[1]\n",    "{",	  "}",		 "\"",
+    ":",      ",",	   "[",	       "]",	  "1",		 "\xef\xbb\xbf",
+    "true",   "\r\n",	   "\xc3\xa9", "\xc3",	  "{\"a\":1}\n", " ",
+    "\n\n",   "nul",	   "bad\n",    "{\"b\":", "2}\n",	 "[1,2,3",
+    "]\n",    "\"s\"",	   "12",       "\r",	  "{}",		 "[[[",
+    "{}{}\n", "\\u00",
 };
 #define TOKENS (sizeof(token_table) / sizeof(token_table[0]))
 

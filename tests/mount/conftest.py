@@ -1,18 +1,22 @@
+# SPDX-License-Identifier: MIT
 """Fixtures and habits of the tests that drive real mounts.
 
 `mount` is a factory: mount("onbad=quarantine") mounts a fresh directory of a real disk file
 system and gives a util.Mount. After each test every mount must unmount cleanly, end with
 status 0 and have said nothing suspicious, and every governed file in the backing directory
 must consist of whole valid lines. A test that hangs is ended by a watchdog, which aborts the
-FUSE connection: nothing else wakes a process that waits for a dead daemon.
+FUSE connection: nothing else wakes a process that waits for a dead daemon. `vault` makes
+directories that a test mounts itself, with the command; `v` is one of them.
 
 Environment: JSONLFS_BUILD, the build directory (default ./build); JSONLFS_TEST_DIR, where
 the directories under test lie (default: a disk, never tmpfs); JSONLFS_TEST_SELF=1 mounts
 each directory over itself; JSONLFS_TEST_SLOWNESS=N gives the watchdog N times as long.
 
 Marks: damaged (lines of backing files are not checked afterwards), limit(seconds) (of the
-watchdog, 60), daemon_output(pattern) (allowed in the daemon's log)."""
+watchdog, 60), daemon_output(pattern) (allowed in the daemon's log), once (not again with
+sanitizers: what it runs is the same with any build)."""
 
+import contextlib
 import faulthandler
 import fcntl
 import os
@@ -26,14 +30,17 @@ from pathlib import Path
 
 import pytest
 
+# The tests in the folders find util, vaults and differ here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import util  # noqa: E402
+import vaults  # noqa: E402
 
 # A skipped test needs one of these reasons, word for word; any other skip is a failure.
 ALLOWED_SKIPS = {
     "no /dev/fuse",
     "not root",
     "npm offline",
+    "apt offline",
     "kernel without io_uring",
     "kernel without RWF_NOAPPEND",
 }
@@ -44,6 +51,7 @@ UNSUITABLE = ("tmpfs", "ramfs", "overlay", "fuse", "nfs")
 
 def pytest_configure(config):
     for line in (
+        "once: not again with sanitizers",
         "damaged: backing files may hold invalid lines afterwards",
         "limit(seconds): for the watchdog, instead of 60",
         "daemon_output(pattern): regular expression that the daemon's log may match",
@@ -54,6 +62,8 @@ def pytest_configure(config):
         util.binary("jsonlfs")
     except FileNotFoundError as e:
         pytest.exit(str(e), returncode=3)
+    if os.getuid() == 0:
+        util.own_mounts()
 
 
 def file_system_of(path):
@@ -169,6 +179,9 @@ def base():
         pytest.skip("no /dev/fuse")
     if os.getuid() != 0:
         pytest.skip("not root")
+    # Where hung connections are cut. Systemd mounts it; a machine without has none.
+    if not os.path.ismount("/sys/fs/fuse/connections"):
+        util.run("mount", "-t", "fusectl", "fusectl", "/sys/fs/fuse/connections")
     top = Path(tempfile.mkdtemp(prefix="mount-tests-", dir=test_dir()))
     top.chmod(0o755)
     yield top
@@ -229,7 +242,7 @@ def mount(request, workdir):
         if m.check_after:
             for path in m.governed_backing_files():
                 try:
-                    util.check_lines(path.read_bytes(), str(path.name))
+                    util.check_lines(path.read_bytes(), str(path.name), copies=True)
                 except AssertionError as e:
                     problems.append(str(e))
         index = m.state("quarantine.jsonl")
@@ -249,13 +262,56 @@ def m(mount):
     return mount()
 
 
-def build_program(base, name):
-    out = base / name
+@pytest.fixture
+def vault(workdir):
+    """vault(name="vault") -> vaults.Vault, a fresh directory that is not mounted yet."""
+    made = []
+
+    def clean_up():
+        for v in made:
+            # The parents first: they would bring the daemons back.
+            for pid in sum(util.processes(v.path), []):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            while vaults.mounts_on(v.path):
+                util.run("umount", "-l", v.path)
+
+    def factory(name="vault"):
+        made.append(vaults.Vault(workdir / name))
+        return made[-1]
+
+    yield factory
+    clean_up()
+
+
+@pytest.fixture
+def v(vault):
+    return vault()
+
+
+@pytest.fixture
+def fuse_for_all():
+    """As on an ordinary Debian: everybody may open /dev/fuse."""
+    mode = os.stat("/dev/fuse").st_mode & 0o777
+    os.chmod("/dev/fuse", 0o666)
+    yield
+    if mode != 0o666 and "PYTEST_XDIST_WORKER" not in os.environ:
+        os.chmod("/dev/fuse", mode)
+
+
+def build_program(base, name, called=None):
+    out = base / (called or name)
     util.run(
-        "cc", "-std=gnu17", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
+        "cc", "-std=gnu17", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE",
         "-o", out, util.HERE / "progs" / f"{name}.c", check=0, timeout=60,
     )
     return str(out)
+
+
+@pytest.fixture(scope="session")
+def hang(base):
+    # An interpreter by its name: a script is looked for.
+    return build_program(base, "hang", "bash")
 
 
 @pytest.fixture(scope="session")
@@ -302,3 +358,39 @@ def npm():
                 pytest.fail(f"npm install: {text}")
             done.write_bytes(wanted)
     return place
+
+
+@pytest.fixture(scope="session")
+def debian():
+    """debian("rsyslog", "rsyslogd") -> util.Unpacked: that Debian package, and those it needs
+    that are not installed, unpacked in the build directory: installed, it would start a server,
+    or take the place of another package. More packages may follow."""
+
+    def factory(package, program, *more):
+        place = util.BUILD / "test-debian" / package
+        if not more and util.have(program):
+            return util.Unpacked(None)
+        (place / "debs" / "partial").mkdir(parents=True, exist_ok=True)
+        with open(place / "lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / "done").exists():
+                (place / "root").mkdir(exist_ok=True)
+                p = util.run(
+                    "apt-get", "-y", "-q", "--download-only", "--no-install-recommends",
+                    "-o", "Debug::NoLocking=1", "-o", f"Dir::Cache::archives={place}/debs",
+                    "-o", "APT::Sandbox::User=root", "install", package, *more, timeout=120,
+                    env={**os.environ, "PATH": util.ENV["PATH"]},
+                )
+                if p.returncode != 0:
+                    text = p.stderr.decode()
+                    if "Could not resolve" in text or "Failed to fetch" in text:
+                        pytest.skip("apt offline")
+                    pytest.fail(f"apt-get: {text}")
+                for deb in (place / "debs").glob("*.deb"):
+                    util.run("dpkg", "-x", deb, place / "root", check=0, timeout=120)
+                    deb.unlink()
+                util.links_stay_below(place / "root")
+                (place / "done").touch()
+        return util.Unpacked(place / "root")
+
+    return factory

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The same operations on two directories, one bare and one behind a mount: what each call
 answered, and what the trees look like afterwards, must be equal.
 
@@ -865,7 +866,7 @@ class Random:
         return "link", self.path(), self.target(0.8)
 
     def op_symlink(self):
-        target = self.r.choice([self.name_in(), "a", "../b", "/nonexistent/x", "x" * 300, "p", "."])
+        target = self.r.choice([self.name_in(), "a", "../b", "/proc/nonexistent/x", "x" * 300, "p", "."])
         return "symlink", target, self.path(True)
 
     def op_readlink(self):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of real mounts share: a mount as an object with both of its sides (what
 programs see, what lies in the backing directory), a strict reader of JSON Lines, children
 that run as another user, and the system calls that Python has no name for."""
@@ -23,12 +24,15 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
+# How many times as long everything may take (tests/run with sanitizers).
+SLOW = int(os.environ.get("JSONLFS_TEST_SLOWNESS", "1"))
 BUILD = Path(os.environ.get("JSONLFS_BUILD", REPO / "build")).resolve()
 PYTHON = sys.executable
 # Programs find their helpers as a bare Debian has them, whatever the caller's PATH.
 ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME": "/nonexistent",
+    # Not even root can make it: vim and ccache would.
+    "HOME": "/proc/nonexistent",
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -66,8 +70,12 @@ def parse(line):
     return json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
 
 
-def check_lines(data, what):
-    """Every line is one valid value and the last one ends with its newline."""
+def check_lines(data, what, copies=False):
+    """Every line is one valid value and the last one ends with its newline, which only copies
+    may lack, together with blank lines and a byte order mark."""
+    if copies:
+        data = data.removeprefix(b"\xef\xbb\xbf")
+        data = b"".join(line + b"\n" for line in data.split(b"\n") if line.strip())
     if data and not data.endswith(b"\n"):
         raise AssertionError(f"{what}: the last line has no newline: {data[-80:]!r}")
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
@@ -86,9 +94,11 @@ def records(path):
 # ---- waiting and running ----
 
 
-def wait_for(condition, what="the condition", seconds=8.0):
+def wait_for(condition, what="the condition", seconds=20.0):
     """Polls until condition() is true and returns its value. A failing assert counts as
-    false, so that the last failure is what is shown."""
+    false, so that the last failure is what is shown. Where syncs are slow all are: they wait
+    for what others write to the disk, half a minute and more."""
+    seconds *= SLOW
     end = time.monotonic() + seconds
     while True:
         failure = None
@@ -112,14 +122,15 @@ def environment(argv, env=None):
 
 
 def run(*argv, cwd=None, stdin=b"", timeout=30, check=None, env=None, uid=None):
-    """Runs a program to its end. check: the exit status it must have."""
+    """Runs a program to its end. check: the exit status it must have; timeout: for one that
+    hangs, SLOW times as long."""
     feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     p = subprocess.run(
         [str(a) for a in argv],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        timeout=timeout,
+        timeout=timeout * SLOW,
         env=environment(argv, env),
         user=uid,
         group=uid,
@@ -350,6 +361,7 @@ def _call(name, *args):
 KEEP_SIZE, PUNCH, COLLAPSE, ZERO, INSERT, UNSHARE = 1, 2, 8, 16, 32, 64
 NOREPLACE, EXCHANGE = 1, 2
 RWF_NOAPPEND = 0x20
+CLONE_NEWNS = 0x20000
 AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW = -100, 0x1000, 0x400
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_APPEND_FL = 0x80086601, 0x40086602, 0x20
 F_OFD_SETLK = 37
@@ -416,6 +428,16 @@ def mount_table():
             )
             table[where] = (right.split()[0], fields[2])
     return table
+
+
+def own_mounts():
+    """From here on nobody else sees what this process mounts: in the mount namespace that some
+    program beside it makes, a copy would keep it when it is unmounted. Nor does this process
+    keep other people's."""
+    _call("unshare", CLONE_NEWNS)
+    if "/" in mount_table():  # in a chroot it need not be a mount
+        run("mount", "--make-rprivate", "/", check=0)
+    run("umount", "-a", "-i", "-l", "-t", "fuse.jsonlfs", timeout=60)
 
 
 KEEPER = "jsonlfs-keeper"  # what the parent of a daemon is called
@@ -495,7 +517,7 @@ class Mount:
                 start_new_session=True,
             )
         end = time.monotonic() + seconds
-        while not self.mounted():
+        while not self.answers():
             if self.proc.poll() is not None:
                 raise AssertionError(
                     f"jsonlfs ended with {self.proc.returncode}:\n{self.log()}"
@@ -504,8 +526,18 @@ class Mount:
                 self.kill()
                 raise AssertionError(f"not mounted in {seconds} s:\n{self.log()}")
             time.sleep(0.01)
-        os.stat(self.mnt)  # waits for INIT: the mount answers
         return self
+
+    def answers(self):
+        """Waits for INIT. While a dead mount is replaced, the directory below may show."""
+        try:
+            os.statvfs(self.mnt)  # nothing of this is kept in the kernel
+            below = os.stat(self.mnt.parent).st_dev, os.fstat(self._dirfd).st_dev
+            return self.mounted() and os.stat(self.mnt).st_dev not in below
+        except OSError as e:
+            if e.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
+                raise
+            return False
 
     def mounted(self):
         kind, _ = mount_table().get(str(self.mnt), ("", ""))
@@ -641,12 +673,17 @@ class Mount:
         if not index.exists():
             return []
         out = []
-        for entry in records(index):
+        entries = records(index)
+        # Several lines of one program are in one file; to one alone more may be joined.
+        shared = {e["file"] for e in entries if "from" in e}
+        for entry in entries:
             if entry["event"] == "joined":  # more bytes for an entry from before
                 continue
             if path is None or entry["path"] == path:
-                stored = self.state("quarantine") / entry["file"]
-                out.append((entry, stored.read_bytes()))
+                stored = (self.state("quarantine") / entry["file"]).read_bytes()
+                at = entry.get("from", 0)
+                end = at + entry["bytes"] if entry["file"] in shared else len(stored)
+                out.append((entry, stored[at:end]))
         return out
 
     def set_aside(self, path=None):
@@ -660,6 +697,10 @@ class Mount:
         got = self.quarantine(path)
         assert len(got) == count, got
         return got
+
+    def staged(self):
+        """What the daemons act on: names in their directories."""
+        return sorted(p.name for p in self.state("daemon").glob("hosts/*/*-*"))
 
     def archive(self):
         """name -> bytes of what unlink set aside."""
@@ -707,6 +748,38 @@ def unnamed_files(m):
 
 def have(program):
     return shutil.which(program, path=ENV["PATH"])
+
+
+def links_stay_below(root):
+    """Of an unpacked package: a link to /etc/java means the one in there."""
+    for path in root.rglob("*"):
+        if path.is_symlink() and os.path.isabs(target := os.readlink(path)):
+            inside = root / target.lstrip("/")
+            if os.path.lexists(inside):
+                path.unlink()
+                path.symlink_to(inside)
+
+
+class Unpacked:
+    """A Debian package that is unpacked in a directory, or (None) installed."""
+
+    def __init__(self, root):
+        self.root = root
+        self.env = {}
+        if root:
+            libraries = sorted({str(p.parent) for p in root.rglob("*.so*")})
+            self.env["LD_LIBRARY_PATH"] = ":".join(libraries)
+
+    def command(self, program):
+        places = self.root.rglob(program) if self.root else ()
+        return [next((p for p in places if p.parent.name in ("bin", "sbin")), None)
+                or Path(have(program))]
+
+    def find(self, name):
+        for place in (self.root, "/usr/lib", "/usr/share"):
+            if place and (found := next(Path(place).rglob(name), None)):
+                return found
+        raise FileNotFoundError(name)
 
 
 # ---- requests ----

@@ -1,6 +1,8 @@
+/* SPDX-License-Identifier: MIT */
 /* What unit tests are made of: CHECK() counts and goes on, so that one run shows every
  * failure. main() ends with `return check_done();`, which prints the sum and gives the
- * exit status that meson expects. A program without a single check fails. */
+ * exit status that meson expects. A program without a single check fails. Threads may
+ * check, too. */
 #ifndef TESTS_UNIT_CHECK_H
 #define TESTS_UNIT_CHECK_H
 
@@ -8,7 +10,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-static unsigned check_passed, check_failed;
+static _Atomic unsigned check_passed, check_failed;
 
 __attribute__((format(printf, 5, 6), unused)) static bool
 check_report(bool ok, const char *file, int line, const char *text, const char *format,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Reads the corpus: one case a file, the bytes of one line without its newline. The name
  * says what is expected: KIND.WHAT in accept/ (number-grows: a number at the very end),
  * VERDICT.OFFSET.WHAT in reject/. */

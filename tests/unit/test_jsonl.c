@@ -1,10 +1,12 @@
+/* SPDX-License-Identifier: MIT */
 /* What programs get from libjsonl, over real files. */
-#include "../../lib/jsonl.h"
+#include "jsonl.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../lib/error.h"
+#include "base/error.h"
 #include "check.h"
 
 static const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
@@ -464,6 +466,54 @@ static void test_threads(void)
 		CHECK(next[i] == RECORDS, "thread %d: %d", i, next[i]);
 }
 
+#define RENAMES 20 /* during one append: without a bound it may have no turn */
+
+/* Until `rounds` is negative. */
+static void *rename_often(void *arg)
+{
+	const struct timespec pause = {.tv_nsec = 20000};
+	const atomic_int *rounds = arg;
+	int round, before = -1, renamed = 0;
+
+	while ((round = *rounds) >= 0) {
+		if (round != before)
+			renamed = 0;
+		before = round;
+		if (renamed++ < RENAMES)
+			(void)rename("n.jsonl", "n.jsonl.1");
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+/* A log that is moved away at any moment, between two calls of one append, too. Two logs of
+ * the name, as one of them may then find the file that the other has made. */
+static void test_a_rotation_at_any_moment(void)
+{
+	static atomic_int rounds;
+	struct jsonl_log *logs[2];
+	pthread_t rotates;
+	int failed = 0;
+
+	CHECK(jsonl_open("n.jsonl", 0666, &logs[0]) == 0);
+	CHECK(jsonl_open("n.jsonl", 0666, &logs[1]) == 0);
+	pthread_create(&rotates, NULL, rename_often, &rounds);
+	for (int i = 0; i < 2000 && !failed; i++, rounds++) {
+		struct jsonl_log *once;
+
+		failed = jsonl_append(logs[i % 2], "1", 1);
+		if (!failed)
+			failed = jsonl_open("n.jsonl", 0666, &once);
+		if (!failed)
+			jsonl_close(once);
+	}
+	CHECK(!failed, "%s", jsonl_message(failed));
+	rounds = -1;
+	pthread_join(rotates, NULL);
+	jsonl_close(logs[0]);
+	jsonl_close(logs[1]);
+}
+
 int main(void)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -483,6 +533,7 @@ int main(void)
 	test_replace();
 	test_load();
 	test_threads();
+	test_a_rotation_at_any_moment();
 	(void)snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	CHECK(chdir("/") == 0 && system(command) == 0);
 	return check_done();

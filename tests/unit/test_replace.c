@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Replacing a whole file: every system call fails once, or is the last one of the
  * process, before or after it was done. The name must stand for the old content or for
  * the new one, whole, and for nothing else. */
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "replace.h"
+#include "file/replace.h"
 
 #define OLD_TEXT "{\"old\":1}\n{\"old\":2}\n"
 #define NEW_SIZE 100000

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A logger on C stdio that minds no error, as most do: it goes on after a refused record.
  *
  *   stdio_log FILE COUNT [bad=N] [buf=full|line|none] [pad=BYTES] [id=TEXT] [close=no]

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Preloaded: the filter of system calls that systemd's RestrictSUIDSGID= puts over a service: no
  * suid and no sgid in any mode (EPERM), and no openat2 (ENOSYS), whose mode a filter cannot
  * see. With SXID_WALK no file handles either, and few descriptors, so that files are

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* A directory tree as text, one line a file, with everything that must be equal on two
  * sides: a library for differ.py, because it is asked for after every operation.
  * Attributes: mode, owner, size, links, device, time of change if it was set, target or

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* One write through io_uring, by the bare system calls.
  *
  *   uring FILE append|plain OFFSET TEXT

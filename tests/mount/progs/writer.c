@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /* Appends records of many sizes by bare write(2), cut in awkward places: inside a UTF-8
  * character, inside an escape, before the newline, after the opening brace.
  *

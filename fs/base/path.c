@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+
+bool fs_path_of_descriptor(int fd, char path[PATH_MAX])
+{
+	char link[32];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, PATH_MAX - 1);
+	path[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+bool fs_path_below(const char *root, int fd, char path[PATH_MAX])
+{
+	char target[PATH_MAX];
+	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+
+	if (!fs_path_of_descriptor(fd, target) || strncmp(target, root, len) != 0 ||
+	    target[len] != '/')
+		return false;
+	(void)snprintf(path, PATH_MAX, "%s", target + len + 1);
+	return true;
+}
+
+int fs_walk_beneath(int dir, const char *path, int flags, mode_t mode)
+{
+	cleanup_close int held = -1;
+	char name[NAME_MAX + 1];
+
+	for (;;) {
+		size_t length = strcspn(path, "/");
+		bool last = !path[length];
+		int fd;
+
+		if (length > NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(name, path, length);
+		name[length] = '\0';
+		if (!length || strcmp(name, "..") == 0)
+			return -EXDEV; /* as openat2 says */
+		fd = openat(
+		    held >= 0 ? held : dir, name,
+		    (last ? flags : O_PATH | O_DIRECTORY) | O_CLOEXEC | O_NOFOLLOW, mode);
+		if (fd < 0)
+			return -errno;
+		if (last)
+			return fd;
+		if (held >= 0)
+			close(held);
+		held = fd;
+		path += length + 1;
+	}
+}
+
+int fs_openat_beneath(int dir, const char *path, int flags)
+{
+	struct open_how how = {
+	    .flags = (uint64_t)(unsigned)flags | O_CLOEXEC | O_NOFOLLOW,
+	    .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+
+	/* A filter of system calls that knows no openat2 (systemd's RestrictSUIDSGID=).
+	 */
+	if (fd < 0 && errno == ENOSYS)
+		return fs_walk_beneath(dir, path, flags, 0);
+	return fd < 0 ? -errno : fd;
+}

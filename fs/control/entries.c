@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "control/entries.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "control/request.h"
+#include "control/socket.h"
+#include "report/report.h"
+#include "tree/mount.h"
+
+#define INDEX_NAME  "quarantine.jsonl"
+#define PACKET_FULL (FS_CONTROL_PACKET / 4) /* bytes of strings: escaped they are longer */
+#define LINE_LIMIT  (FS_CONTROL_PACKET / 8) /* a longer line of the index is left out */
+
+struct listing {
+	const struct fs_control_request *r;
+	int dir;
+	size_t filled; /* bytes in the packet that is being made */
+	struct jsonl_report *entries, *index;
+};
+
+/* ---- packets ---- */
+
+/* 0 or -errno: the client is gone, or does not take it. */
+static int packet_send(struct listing *l)
+{
+	struct jsonl_report *packet = jsonl_report_object();
+	cleanup_free char *text = NULL;
+	size_t len;
+
+	jsonl_report_add(packet, "entries", l->entries);
+	jsonl_report_add(packet, "index", l->index);
+	l->entries = jsonl_report_array();
+	l->index = jsonl_report_array();
+	l->filled = 0;
+	text = jsonl_report_text(packet, false);
+	jsonl_report_free(packet);
+	if (!text)
+		return -ENOMEM;
+	len = strlen(text);
+	return send(l->r->client, text, len, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* `list`: of the two, as they are once a full packet is sent. */
+static int packet_add(struct listing *l, struct jsonl_report **list, const char *text)
+{
+	int rc = l->filled >= PACKET_FULL ? packet_send(l) : 0;
+
+	if (rc)
+		return rc;
+	jsonl_report_add_string(*list, NULL, text);
+	l->filled += strlen(text);
+	return 0;
+}
+
+/* ---- who may know of what ---- */
+
+/* Returns true for an entry of a file of the client's. *known: the client may know of it.
+ */
+static bool is_entry(const struct listing *l, const char *name, bool *known)
+{
+	struct stat st;
+
+	if (name[0] == '.' || strchr(name, '/') ||
+	    fstatat(l->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	*known = l->r->keeper || st.st_uid == l->r->uid;
+	return true;
+}
+
+static int list_directory(struct listing *l)
+{
+	int copy = openat(l->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+	int rc = 0;
+
+	if (!dir) {
+		rc = -errno;
+		if (copy >= 0)
+			close(copy);
+		return rc;
+	}
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
+	while (rc == 0 && (e = readdir(dir))) {
+		bool known = false;
+
+		if (is_entry(l, e->d_name, &known) && known)
+			rc = packet_add(l, &l->entries, e->d_name);
+	}
+	closedir(dir);
+	return rc;
+}
+
+/* A line of the index; its entry may be of somebody else's file that the client wrote to. */
+static int list_line(struct listing *l, const char *text)
+{
+	struct jsonl_report *line = jsonl_report_parse(text);
+	const char *file = jsonl_report_get_string(line, "file");
+	const char *event = jsonl_report_get_string(line, "event");
+	bool known = false;
+	int rc = 0;
+
+	if (file && event && is_entry(l, file, &known)) {
+		bool wrote = jsonl_report_get(line, "uid") &&
+			     jsonl_report_get_uint(line, "uid") == l->r->uid;
+
+		if (!known && wrote)
+			rc = packet_add(l, &l->entries, file);
+		if (rc == 0 && (known || wrote))
+			rc = packet_add(l, &l->index, text);
+	}
+	jsonl_report_free(line);
+	return rc;
+}
+
+static int list_index(struct listing *l)
+{
+	int fd = openat(l->r->m->vault.state_fd, INDEX_NAME,
+			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	cleanup_free char *text = NULL;
+	size_t cap = 0;
+	ssize_t n;
+	int rc = 0;
+
+	if (!f) {
+		rc = errno == ENOENT ? 0 : -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	while (rc == 0 && (n = getline(&text, &cap, f)) > 0)
+		if (n < LINE_LIMIT)
+			rc = list_line(l, text);
+	(void)fclose(f);
+	return rc;
+}
+
+int fs_control_entries(struct fs_control_request *r)
+{
+	const char *part = jsonl_report_get_string(r->args, "part");
+	bool quarantine = part && strcmp(part, "quarantine") == 0;
+	struct listing l = {.r = r};
+	int rc;
+
+	if (!quarantine && (!part || strcmp(part, "archive") != 0))
+		return -EINVAL;
+	if (r->m->vault.state_fd < 0)
+		return -EROFS;
+	cleanup_close int dir = openat(r->m->vault.state_fd, part,
+				       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (dir < 0)
+		return -errno;
+	l.dir = dir;
+	l.entries = jsonl_report_array();
+	l.index = jsonl_report_array();
+	rc = list_directory(&l);
+	if (rc == 0 && quarantine)
+		rc = list_index(&l);
+	if (rc == 0)
+		rc = packet_send(&l);
+	jsonl_report_free(l.entries);
+	jsonl_report_free(l.index);
+	return rc;
+}

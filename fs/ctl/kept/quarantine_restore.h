@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* The way back from the quarantine. One thread. */
+#ifndef FS_CTL_QUARANTINE_RESTORE_H
+#define FS_CTL_QUARANTINE_RESTORE_H
+
+#include "ctl/options.h"
+
+struct ctl_restore {
+	const char *path, *state, *name;   /* the vault, --state, the entry */
+	const char *edited;		   /* a file to be appended instead; NULL */
+	bool again;			   /* also when it was restored before */
+	const struct ctl_options *options; /* what a record is */
+};
+
+/* Appends the records of an entry to the file that they were for. An exit code, after
+ * messages. */
+int ctl_restore(const struct ctl_restore *r);
+
+#endif

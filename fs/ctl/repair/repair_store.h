@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Stores what `jsonlfsctl repair` takes out of a file, and the old file: in a vault in
+ * the quarantine and the archive, elsewhere in files beside it. One file at a time, one
+ * thread. */
+#ifndef FS_CTL_REPAIR_STORE_H
+#define FS_CTL_REPAIR_STORE_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "file/replace.h"
+#include "quarantine/quarantine.h"
+#include "tools/repair.h"
+
+struct repair_store {
+	/* From the caller, borrowed: */
+	int state_fd;			     /* -1: not in a vault */
+	struct jsonl_quarantine *quarantine; /* NULL: not in a vault */
+	int dir_fd, old_fd;
+	const char *name; /* in dir_fd */
+	const char *path; /* from the vault's root */
+	/* Filled in: */
+	char stamp[48];
+	char kept[NAME_MAX + 1]; /* the original's new name, "" until it has one */
+	char bad[NAME_MAX + 1];	 /* where the bad lines are, elsewhere than in a vault */
+	int archive_fd;
+	bool linked; /* kept is the old file itself, not a copy */
+	struct jsonl_replace bad_file;
+};
+
+/* The fields from the caller are set; the others are made. */
+void repair_store_begin(struct repair_store *s);
+/* Keeps what is no record. */
+int repair_store_bad(struct repair_store *s, const struct jsonl_repair_change *c,
+		     const void *data) jsonl_must_check;
+/* Makes that durable, and keeps the original, durably. */
+int repair_store_settle(struct repair_store *s) jsonl_must_check;
+/* Nothing was changed, so nothing need be kept (what is in the quarantine stays). */
+void repair_store_undo(struct repair_store *s);
+/* Puts the original back in its place, over what replaced it. Only when linked. */
+int repair_store_put_back(struct repair_store *s) jsonl_must_check;
+void repair_store_end(struct repair_store *s);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* One thread at a time has the role of reading requests. It does each request that it
+ * reads by itself, and gives the role away only when it is about to wait (jsonl_waits):
+ * then a thread that stands by takes it. So a short request costs no switch to another
+ * thread, and the number of threads follows the number of requests that wait.
+ *
+ * Not every wait is foreseen: a directory that is not in the cache, a page that was
+ * swapped out. The watch looks each millisecond whether the reader is still within the
+ * request that it had at the last look, and then takes the role away from it.
+ *
+ * A thread that takes the role first makes sure that another one stands by. That one is
+ * started then, and not when it is needed: a new thread inherits the identity of the
+ * thread that starts it, and within a request that may be the caller's. */
+#include "start/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/fuse.h"
+#include "base/waits.h"
+
+#define LOOP_LOOK_NANOS 1000000L
+/* After so many looks that found no request the watch sleeps until there is one. */
+#define LOOP_QUIET_LOOKS 100
+
+struct worker {
+	pthread_t thread;
+	pthread_cond_t called; /* it has got the role, or the loop has ended */
+	struct worker *next;   /* in loop.idle */
+	struct worker *older;  /* in loop.all */
+	atomic_bool reads;     /* has the role */
+	atomic_bool busy;      /* is within a request */
+	atomic_uint requests;  /* that it has begun */
+	struct fuse_buf buf;
+};
+
+static struct {
+	struct fuse_session *se;
+	unsigned most;
+	sem_t ended; /* posted by each thread that finds the session ended */
+	atomic_bool watch_sleeps;
+	atomic_int error; /* the first */
+
+	pthread_mutex_t lock; /* of all below; a leaf */
+	pthread_cond_t woken; /* the watch */
+	struct worker *idle;  /* who came last is called first: its cache is warm */
+	struct worker *all;
+	struct worker *reader; /* NULL: the next one that has time */
+	unsigned threads;
+	bool stop;
+} loop = {.lock = PTHREAD_MUTEX_INITIALIZER, .woken = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local struct worker *self;
+
+/* ---- the role; under loop.lock ---- */
+
+static void role_give(struct worker *w)
+{
+	loop.reader = w;
+	atomic_store(&w->reads, true);
+}
+
+/* Takes it from the reader, for one that stands by or, at the bound, for the next one
+ * that ends its request. */
+static void role_pass(void)
+{
+	struct worker *w = loop.idle;
+
+	atomic_store(&loop.reader->reads, false);
+	loop.reader = NULL;
+	if (w) {
+		loop.idle = w->next;
+		role_give(w);
+		pthread_cond_signal(&w->called);
+	}
+}
+
+static void reader_waits(void)
+{
+	if (!self || !atomic_load(&self->reads))
+		return;
+	pthread_mutex_lock(&loop.lock);
+	if (loop.reader == self)
+		role_pass();
+	pthread_mutex_unlock(&loop.lock);
+}
+
+/* ---- the threads ---- */
+
+static void *worker_run(void *arg);
+
+/* Under loop.lock. */
+static int worker_start(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return -ENOMEM;
+	pthread_cond_init(&w->called, NULL);
+	r = pthread_create(&w->thread, NULL, worker_run, w);
+	if (r) {
+		pthread_cond_destroy(&w->called);
+		free(w);
+		return -r;
+	}
+	loop.threads++;
+	w->older = loop.all;
+	loop.all = w;
+	return 0;
+}
+
+/* Returns with the role; false: the loop has ended. */
+static bool worker_await(struct worker *w)
+{
+	bool stop;
+
+	pthread_mutex_lock(&loop.lock);
+	if (!loop.reader) {
+		role_give(w);
+	} else {
+		w->next = loop.idle;
+		loop.idle = w;
+		while (!atomic_load(&w->reads) && !loop.stop)
+			pthread_cond_wait(&w->called, &loop.lock);
+	}
+	/* Without one this thread keeps the role while it waits: slower, and no harm. */
+	if (!loop.idle && loop.threads < loop.most && !loop.stop)
+		(void)worker_start();
+	stop = loop.stop;
+	pthread_mutex_unlock(&loop.lock);
+	return !stop;
+}
+
+static int worker_receive(struct worker *w)
+{
+	int state, n;
+
+	/* Only here a thread is cancelled. */
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+	n = fuse_session_receive_buf(loop.se, &w->buf);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return n;
+}
+
+static void watch_wake(void)
+{
+	pthread_mutex_lock(&loop.lock);
+	atomic_store(&loop.watch_sleeps, false);
+	pthread_cond_signal(&loop.woken);
+	pthread_mutex_unlock(&loop.lock);
+}
+
+/* Reads and does requests as long as it has the role. False: the session has ended. */
+static bool worker_serve(struct worker *w)
+{
+	while (atomic_load(&w->reads)) {
+		int none = 0, n = worker_receive(w);
+
+		if (fuse_session_exited(loop.se) || (n <= 0 && n != -EINTR)) {
+			if (n < 0 && n != -EINTR)
+				atomic_compare_exchange_strong(&loop.error, &none, n);
+			fuse_session_exit(loop.se);
+			return false;
+		}
+		if (n < 0)
+			continue;
+		atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
+		atomic_store_explicit(&w->busy, true, memory_order_relaxed);
+		if (atomic_load_explicit(&loop.watch_sleeps, memory_order_relaxed))
+			watch_wake();
+		fuse_session_process_buf(loop.se, &w->buf);
+		atomic_store_explicit(&w->busy, false, memory_order_relaxed);
+	}
+	return true;
+}
+
+static void *worker_run(void *arg)
+{
+	struct worker *w = arg;
+	int state;
+
+	self = w;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	while (worker_await(w) && worker_serve(w))
+		;
+	sem_post(&loop.ended);
+	return NULL;
+}
+
+static void *watch_run(void *arg)
+{
+	static const struct timespec look = {.tv_nsec = LOOP_LOOK_NANOS};
+	const struct worker *last = NULL;
+	unsigned requests = 0, quiet = 0;
+
+	(void)arg;
+	pthread_mutex_lock(&loop.lock);
+	while (!loop.stop) {
+		const struct worker *w = loop.reader;
+		unsigned now = w ? atomic_load(&w->requests) : 0;
+		bool same = w && w == last && now == requests;
+
+		if (same && atomic_load(&w->busy))
+			role_pass();
+		quiet = same ? quiet + 1 : 0;
+		last = w;
+		requests = now;
+		if (quiet > LOOP_QUIET_LOOKS && !atomic_load(&w->busy)) {
+			quiet = 0;
+			atomic_store(&loop.watch_sleeps, true);
+			while (atomic_load(&loop.watch_sleeps) && !loop.stop)
+				pthread_cond_wait(&loop.woken, &loop.lock);
+		}
+		pthread_mutex_unlock(&loop.lock);
+		nanosleep(&look, NULL);
+		pthread_mutex_lock(&loop.lock);
+	}
+	pthread_mutex_unlock(&loop.lock);
+	return NULL;
+}
+
+/* A thread that is within a request ends it first. */
+static void workers_end(void)
+{
+	struct worker *w;
+
+	pthread_mutex_lock(&loop.lock);
+	loop.stop = true;
+	pthread_cond_signal(&loop.woken);
+	for (w = loop.all; w; w = w->older)
+		pthread_cond_signal(&w->called);
+	w = loop.all;
+	pthread_mutex_unlock(&loop.lock);
+	/* No thread is started any more. */
+	for (struct worker *each = w; each; each = each->older)
+		pthread_cancel(each->thread);
+	while (w) {
+		struct worker *older = w->older;
+
+		pthread_join(w->thread, NULL);
+		pthread_cond_destroy(&w->called);
+		free(w->buf.mem);
+		free(w);
+		w = older;
+	}
+}
+
+int fs_loop(struct fuse_session *se, unsigned most)
+{
+	pthread_t watch;
+	int r;
+
+	loop.se = se;
+	loop.most = most;
+	sem_init(&loop.ended, 0, 0);
+	jsonl_waits_tell(reader_waits);
+	r = -pthread_create(&watch, NULL, watch_run, NULL);
+	if (r)
+		return r;
+	pthread_mutex_lock(&loop.lock);
+	r = worker_start();
+	pthread_mutex_unlock(&loop.lock);
+	/* A signal that ends the session interrupts this. */
+	while (!r && !fuse_session_exited(se))
+		sem_wait(&loop.ended);
+	workers_end();
+	pthread_join(watch, NULL);
+	sem_destroy(&loop.ended);
+	return r ? r : atomic_load(&loop.error);
+}

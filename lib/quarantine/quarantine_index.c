@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+#include "quarantine/quarantine_internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/hash.h"
+#include "report/report.h"
+
+#define INDEX_NAME "quarantine.jsonl"
+
+/* Opens the index; again when somebody has put another in its place. Fills st. */
+static int index_open(struct jsonl_quarantine *q, struct stat *st)
+{
+	int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+	char last = '\n';
+	int rc, fd;
+
+	if (q->index_fd >= 0) {
+		rc = q->io->fstat(q->io, q->index_fd, st);
+		if (rc == 0 && st->st_nlink > 0)
+			return 0;
+		q->io->close(q->io, steal_fd(&q->index_fd));
+	}
+	fd = q->io->openat(q->io, q->state_fd, INDEX_NAME, flags, 0);
+	if (fd == -ENOENT) {
+		fd = q->io->openat(q->io, q->state_fd, INDEX_NAME,
+				   flags | O_CREAT | O_EXCL, 0600);
+		q->index_new = fd >= 0;
+	}
+	if (fd < 0)
+		return fd;
+	rc = q->io->fstat(q->io, fd, st);
+	if (rc == 0 && !S_ISREG(st->st_mode))
+		rc = -EINVAL;
+	if (rc == 0 && st->st_size > 0 &&
+	    q->io->pread(q->io, fd, &last, 1, st->st_size - 1) != 1)
+		rc = -EIO;
+	if (rc < 0) {
+		q->io->close(q->io, fd);
+		return rc;
+	}
+	q->index_fd = fd;
+	q->index_torn = last != '\n';
+	return 0;
+}
+
+/* True when another process has put a new index in the place of the one that we have just
+ * appended to: the line may not be in it. */
+static bool index_replaced(struct jsonl_quarantine *q)
+{
+	struct stat st;
+
+	return q->io->fstat(q->io, q->index_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+static int index_write(struct jsonl_quarantine *q, const char *line, size_t *written)
+{
+	struct iovec iov[2] = {{.iov_base = (char *)"\n"},
+			       {.iov_base = (char *)line, .iov_len = strlen(line)}};
+	struct stat st;
+	int rc = index_open(q, &st);
+
+	if (rc < 0)
+		return rc;
+	iov[0].iov_len = q->index_torn;
+	rc = jsonl_io_write_full(q->io, q->index_fd, iov, 2, written);
+	if (rc == 0) {
+		q->index_torn = false;
+		return 0;
+	}
+	if (*written)
+		(void)!q->io->ftruncate(q->io, q->index_fd, st.st_size);
+	/* The next line looks again at what the index ends with. */
+	q->io->close(q->io, steal_fd(&q->index_fd));
+	return rc;
+}
+
+static int index_append(struct jsonl_quarantine *q, const char *line, uid_t uid)
+{
+	size_t written = 0;
+	int rc;
+
+	do {
+		rc = index_write(q, line, &written);
+	} while (rc == 0 && index_replaced(q));
+	if (rc < 0)
+		return rc;
+	q->index_bytes += written;
+	return jsonl_quarantine_table_charge(&q->table, uid, written);
+}
+
+int jsonl_quarantine_index_add(struct jsonl_quarantine *q, char *line, uid_t uid)
+{
+	int rc = -ENOMEM;
+
+	if (!line)
+		return rc;
+	pthread_mutex_lock(&q->lock);
+	rc = index_append(q, line, uid);
+	pthread_mutex_unlock(&q->lock);
+	free(line);
+	return rc;
+}
+
+int jsonl_quarantine_index_sync(struct jsonl_quarantine *q)
+{
+	struct stat st;
+	int fd, rc;
+	bool created;
+
+	/* A duplicate: the index may be opened anew meanwhile. */
+	pthread_mutex_lock(&q->lock);
+	rc = index_open(q, &st);
+	created = q->index_new;
+	fd = rc < 0 ? -1 : fcntl(q->index_fd, F_DUPFD_CLOEXEC, 3);
+	if (rc == 0 && fd < 0)
+		rc = -errno;
+	pthread_mutex_unlock(&q->lock);
+	if (rc < 0)
+		return rc;
+	rc = q->io->fdatasync(q->io, fd);
+	close(fd);
+	if (rc == 0 && created)
+		rc = q->io->fsync(q->io, q->state_fd);
+	if (rc == 0 && created) {
+		pthread_mutex_lock(&q->lock);
+		q->index_new = false;
+		pthread_mutex_unlock(&q->lock);
+	}
+	return rc;
+}
+
+FILE *jsonl_quarantine_index_read(struct jsonl_quarantine *q, int *rc)
+{
+	int fd = q->io->openat(q->io, q->state_fd, INDEX_NAME,
+			       O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	struct stat st;
+	FILE *f;
+
+	*rc = fd == -ENOENT ? 0 : fd;
+	if (fd < 0)
+		return NULL;
+	*rc = q->io->fstat(q->io, fd, &st);
+	if (*rc == 0 && !S_ISREG(st.st_mode))
+		*rc = -EINVAL;
+	f = *rc ? NULL : fdopen(fd, "r");
+	if (!f) {
+		q->io->close(q->io, fd);
+		*rc = *rc ? *rc : -ENOMEM;
+	}
+	return f;
+}

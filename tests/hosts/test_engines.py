@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""Two hosts with a mount each over one vault on a distributed file system (namespaces.py,
+engines.py), eight writers of four kinds and two readers on each: what a program was told is kept
+is found once, on each host and in the backing store, whatever breaks. A fault may cost time, and
+errors.
+
+`tests/run hosts`; an engine alone: `tests/run hosts -k gluster`."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from engines import Ceph, Gluster, Moose  # noqa: E402
+from judge import hold, judge, late, report, turns  # noqa: E402
+from namespaces import Rig  # noqa: E402
+
+SECONDS = 60 if os.environ.get("JSONLFS_LONG") else 4
+DOWN = 12  # seconds without a link
+
+
+@pytest.fixture(scope="session", params=[Gluster, Ceph, Moose], ids=lambda kind: kind.name)
+def rig(request):
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        try:
+            r = stack.enter_context(Rig(request.param))
+        except Exception as e:
+            pytest.fail(f"the engine {request.param.name} does not come up here: {e}")
+        print(f"{request.param.name} is up after {time.monotonic() - began:.0f} s")
+        yield r
+
+
+@contextlib.contextmanager
+def vault(rig, *options, broken=None):
+    """A fresh vault and its mounts, one on each host."""
+    sides = rig.vault()
+    try:
+        yield [side.start(*options, broken=broken) for side in sides]
+    finally:
+        for side in sides:
+            side.clear()
+
+
+@contextlib.contextmanager
+def loads(sides, acks, seconds=SECONDS):
+    """`acks` is where no fault of an engine reaches."""
+    all_ = [side.load(acks, seconds) for side in sides]
+    try:
+        yield all_
+        for one in all_:
+            one.wait()
+    finally:
+        for one in all_:
+            one.kill()
+
+
+@pytest.fixture
+def acks():
+    where = Path(tempfile.mkdtemp(prefix="jsonlfs-acks."))
+    yield where
+    shutil.rmtree(where)
+
+
+def verdicts(rig, sides, acks, fault=False):
+    found = judge(acks, {s.host.name: s.seen() for s in sides if s.proc}
+                  | rig.engine.backing(sides[0].source.name), fault)
+    print(report(found))
+    assert len(found["A"].told.kept) > 20
+    return found
+
+
+def test_appends(rig, acks):
+    with vault(rig) as sides:
+        with loads(sides, acks):
+            pass
+        found = verdicts(rig, sides, acks)
+        assert not found["A"].told.errors
+        hold(found)
+        # A turn that waits for what a client keeps costs a second (GlusterFS).
+        assert turns(sides[0].seen()) > 2 * SECONDS
+
+
+@pytest.mark.engines("gluster")
+def test_clients_that_remember_sizes(rig, acks):
+    with rig.engine.remembering(), vault(rig) as sides:
+        with loads(sides, acks):
+            pass
+        hold(verdicts(rig, sides, acks))
+
+
+@pytest.mark.engines("gluster", "ceph")
+def test_rotation(rig, acks):
+    """Handles of both hosts go on with the new file."""
+    with vault(rig, "follow=path") as sides:
+        a, rotated = sides[0].seen(), {}
+        with loads(sides, acks, SECONDS + 4) as both:
+            while both[0].proc.poll() is None:
+                old = a / f"log.jsonl.{len(rotated) + 1}"
+                with contextlib.suppress(FileNotFoundError):
+                    (a / "log.jsonl").rename(old)
+                    (a / "log.jsonl").touch()
+                    rotated[old] = time.time_ns() // 1000
+                time.sleep(1)
+        assert late(acks, rotated, rig.engine.trusts_names) == 0 and rotated
+        hold(verdicts(rig, sides, acks))
+
+
+# ---- faults ----
+
+
+@pytest.mark.engines("gluster")
+def test_a_link_that_is_down_for_a_while(rig, acks):
+    with vault(rig) as sides:
+        with loads(sides, acks, SECONDS + DOWN + 4):
+            time.sleep(2)
+            rig.link("B", "down")
+            time.sleep(DOWN)
+            rig.link("B", "up")
+        hold(verdicts(rig, sides, acks, fault=True))
+
+
+@pytest.mark.engines("gluster")
+def test_a_daemon_that_is_killed(rig, acks):
+    """The other host goes on, and a new daemon sees what it sees."""
+    with vault(rig) as sides:
+        a, b = sides
+        with loads(sides, acks):
+            time.sleep(SECONDS / 2)
+            b.die()
+            b.start()
+        hold(verdicts(rig, sides, acks, fault=True))
+
+
+@pytest.mark.engines("gluster", "ceph")
+def test_a_client_that_is_killed(rig, acks):
+    with vault(rig) as sides:
+        a, b = sides
+        with loads(sides, acks):
+            time.sleep(SECONDS / 2)
+            rig.engine.kill_client(b.host)
+        b.die()
+        rig.engine.mount(b.host)
+        b.start()
+        hold(verdicts(rig, sides, acks, fault=True))
+
+
+@pytest.mark.engines("gluster")
+def test_a_server_that_is_killed(rig, acks):
+    """One of three that have the same: nobody is told, nothing is lost, and it is made equal."""
+    with vault(rig) as sides:
+        with loads(sides, acks, SECONDS + 2):
+            time.sleep(SECONDS / 2)
+            rig.engine.kill_brick(3)
+        rig.engine.heal()
+        hold(verdicts(rig, sides, acks, fault=True))
+
+
+@pytest.mark.engines("ceph")
+def test_a_client_that_is_cut_off_by_the_servers(rig, acks):
+    with vault(rig) as sides:
+        a, b = sides
+        with loads(sides, acks, SECONDS + 2):
+            time.sleep(SECONDS / 2)
+            rig.engine.evict(b.host)
+        b.die()
+        rig.engine.kill_client(b.host)
+        rig.engine.mount(b.host)
+        b.start()
+        hold(verdicts(rig, sides, acks, fault=True))
+
+
+# ---- what breaks the rules is seen ----
+
+
+@pytest.mark.engines("gluster")
+@pytest.mark.parametrize("broken", ["no-lock", "no-sync", "early"])
+def test_a_broken_rule_is_seen(rig, broken):
+    """In some rounds: what goes wrong takes two hosts at the same moment."""
+    for _ in range(5):
+        with (tempfile.TemporaryDirectory(prefix="jsonlfs-acks.") as where,
+              vault(rig, broken=broken) as sides):
+            with loads(sides, Path(where)):
+                pass
+            found = verdicts(rig, sides, Path(where))
+        if not all(v.kept_all() for v in found.values()):
+            return
+    pytest.fail("not seen")
