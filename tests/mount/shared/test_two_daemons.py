@@ -20,8 +20,6 @@ from judge import Load, environment, hold, judge, late, report  # noqa: E402
 
 RECORDS = 60  # of each writer
 pytestmark = pytest.mark.limit(150)
-# What fails without it: each daemon thinks that it alone has the directory.
-NEEDS_SHARED_MODE = pytest.mark.xfail(reason="daemons do not know of each other", strict=False)
 
 
 @pytest.fixture
@@ -313,7 +311,6 @@ print(done)
 """
 
 
-@NEEDS_SHARED_MODE
 @pytest.mark.parametrize("how", ["write", "rename"])
 def test_no_update_is_lost(pair, workdir, how):
     """Four programs on each side count up without a lock, and read anew when they were late."""
