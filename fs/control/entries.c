@@ -19,9 +19,10 @@
 #include "report/report.h"
 #include "tree/mount.h"
 
-#define INDEX_NAME  "quarantine.jsonl"
-#define PACKET_FULL (FS_CONTROL_PACKET / 4) /* bytes of strings: escaped they are longer */
-#define LINE_LIMIT  (FS_CONTROL_PACKET / 8) /* a longer line of the index is left out */
+#define INDEX_NAME "quarantine.jsonl"
+#define PACKET_FULL                                                                      \
+	(FS_CONTROL_PACKET / 4)		   /* bytes of strings: escaped they are longer */
+#define LINE_LIMIT (FS_CONTROL_PACKET / 8) /* a longer line of the index is left out */
 
 struct listing {
 	const struct fs_control_request *r;
@@ -66,13 +67,17 @@ static int packet_add(struct listing *l, struct jsonl_report **list, const char 
 
 /* ---- who may know of what ---- */
 
-/* Returns true for an entry of a file of the client's. *known: the client may know of it.
- */
+bool fs_control_is_entry_name(const char *name)
+{
+	return name && name[0] && name[0] != '.' && !strchr(name, '/');
+}
+
+/* Returns true for the name of an entry. *known: the client may know of it. */
 static bool is_entry(const struct listing *l, const char *name, bool *known)
 {
 	struct stat st;
 
-	if (name[0] == '.' || strchr(name, '/') ||
+	if (!fs_control_is_entry_name(name) ||
 	    fstatat(l->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return false;
 	*known = l->r->keeper || st.st_uid == l->r->uid;
@@ -103,10 +108,11 @@ static int list_directory(struct listing *l)
 	return rc;
 }
 
-/* A line of the index; its entry may be of somebody else's file that the client wrote to. */
-static int list_line(struct listing *l, const char *text)
+/* A line of the index; its entry may be of somebody else's file that the client wrote to.
+ */
+static int list_line(void *ctx, const struct jsonl_report *line, const char *text)
 {
-	struct jsonl_report *line = jsonl_report_parse(text);
+	struct listing *l = ctx;
 	const char *file = jsonl_report_get_string(line, "file");
 	const char *event = jsonl_report_get_string(line, "event");
 	bool known = false;
@@ -121,13 +127,16 @@ static int list_line(struct listing *l, const char *text)
 		if (rc == 0 && (known || wrote))
 			rc = packet_add(l, &l->index, text);
 	}
-	jsonl_report_free(line);
 	return rc;
 }
 
-static int list_index(struct listing *l)
+/* Calls one() for each line of the quarantine's index, until it returns other than 0. */
+static int each_line(struct fs_mount *m,
+		     int (*one)(void *ctx, const struct jsonl_report *line,
+				const char *text),
+		     void *ctx)
 {
-	int fd = openat(l->r->m->vault.state_fd, INDEX_NAME,
+	int fd = openat(m->vault.state_fd, INDEX_NAME,
 			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 	cleanup_free char *text = NULL;
@@ -141,11 +150,47 @@ static int list_index(struct listing *l)
 			close(fd);
 		return rc;
 	}
-	while (rc == 0 && (n = getline(&text, &cap, f)) > 0)
-		if (n < LINE_LIMIT)
-			rc = list_line(l, text);
+	while (rc == 0 && (n = getline(&text, &cap, f)) > 0) {
+		struct jsonl_report *line =
+		    n < LINE_LIMIT ? jsonl_report_parse(text) : NULL;
+
+		if (line)
+			rc = one(ctx, line, text);
+		jsonl_report_free(line);
+	}
 	(void)fclose(f);
 	return rc;
+}
+
+struct sought {
+	const char *name;
+	struct fs_quarantined *found;
+};
+
+static int find_line(void *ctx, const struct jsonl_report *line, const char *text)
+{
+	const char *file = jsonl_report_get_string(line, "file");
+	const char *event = jsonl_report_get_string(line, "event");
+	const char *path = jsonl_report_get_string(line, "path");
+	struct sought *s = ctx;
+
+	if (!file || !event || strcmp(file, s->name) != 0)
+		return 0;
+	if (strcmp(event, "restored") == 0)
+		s->found->restored = true;
+	else if (path && !s->found->path[0] && strlen(path) < sizeof(s->found->path))
+		(void)stpcpy(s->found->path, path);
+	return 0;
+}
+
+int fs_control_quarantined(struct fs_mount *m, const char *name,
+			   struct fs_quarantined *found)
+{
+	struct sought s = {.name = name, .found = found};
+
+	found->path[0] = '\0';
+	found->restored = false;
+	return each_line(m, find_line, &s);
 }
 
 int fs_control_entries(struct fs_control_request *r)
@@ -169,7 +214,7 @@ int fs_control_entries(struct fs_control_request *r)
 	l.index = jsonl_report_array();
 	rc = list_directory(&l);
 	if (rc == 0 && quarantine)
-		rc = list_index(&l);
+		rc = each_line(r->m, list_line, &l);
 	if (rc == 0)
 		rc = packet_send(&l);
 	jsonl_report_free(l.entries);

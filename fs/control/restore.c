@@ -5,18 +5,25 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/archived.h"
 #include "base/cleanup.h"
 #include "base/copy.h"
+#include "base/lock.h"
 #include "base/syslog.h"
+#include "control/entries.h"
 #include "control/files.h"
 #include "control/request.h"
+#include "file/file.h"
 #include "file/replace.h"
 #include "log/content.h"
+#include "log/target.h"
+#include "quarantine/quarantine.h"
 #include "report/report.h"
 #include "rules/config.h"
 #include "rules/policy.h"
@@ -24,15 +31,24 @@
 #include "tree/mount.h"
 #include "tree/notify.h"
 
+static int open_parent(struct fs_mount *m, const char *path, const char **name)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[PATH_MAX];
+
+	*name = slash ? slash + 1 : path;
+	(void)snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 0, path);
+	return fs_open_beneath(&m->vault, dir, O_RDONLY | O_DIRECTORY);
+}
+
 /* Beside its place first, then by a rename: it is there as a whole or not at all. */
 static int put(struct fs_mount *m, int fd, const char *path)
 {
 	const struct jsonl_settings *settings =
 	    jsonl_policy_settings(m->vault.policy, path);
-	const char *slash = strrchr(path, '/');
 	struct jsonl_replace to;
 	bool unfinished = false;
-	char dir[PATH_MAX];
+	const char *name;
 	struct stat st;
 	off_t at;
 	int rc = !settings ? -ENOMEM : fstat(fd, &st) < 0 ? -errno : 0;
@@ -42,13 +58,11 @@ static int put(struct fs_mount *m, int fd, const char *path)
 					 &unfinished);
 	if (rc)
 		return rc;
-	(void)snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) : 0, path);
-	cleanup_close int dir_fd =
-	    fs_open_beneath(&m->vault, dir, O_RDONLY | O_DIRECTORY);
+	cleanup_close int dir_fd = open_parent(m, path, &name);
 
 	if (dir_fd < 0)
 		return dir_fd;
-	rc = jsonl_replace_begin(&to, m->vault.io, dir_fd, slash ? slash + 1 : path, fd);
+	rc = jsonl_replace_begin(&to, m->vault.io, dir_fd, name, fd);
 	if (rc)
 		return rc;
 	rc = fs_copy_bytes(m->vault.io, fd, 0, st.st_size, to.fd);
@@ -60,11 +74,11 @@ static int put(struct fs_mount *m, int fd, const char *path)
 	return rc;
 }
 
-/* The kernel may know that nothing is there. */
+/* The kernel may know that nothing is there, or what was. */
 static void tell_kernel(struct fs_mount *m, const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	struct fs_inode *parent;
+	struct fs_inode *parent, *file;
 	char dir[PATH_MAX];
 	struct stat st;
 
@@ -76,6 +90,10 @@ static void tell_kernel(struct fs_mount *m, const char *path)
 	fs_invalidate_entry(m, parent, slash ? slash + 1 : path);
 	fs_attributes_changed(m, parent);
 	fs_inode_unref(m, parent);
+	if (fs_control_walk(m, path, &file, &st))
+		return;
+	fs_attributes_changed(m, file);
+	fs_inode_unref(m, file);
 }
 
 int fs_control_archive_restore(struct fs_control_request *r)
@@ -88,7 +106,7 @@ int fs_control_archive_restore(struct fs_control_request *r)
 
 	if (m->vault.archive_fd < 0 || m->vault.config.readonly)
 		return -EROFS;
-	if (!name || !name[0] || name[0] == '.' || strchr(name, '/'))
+	if (!fs_control_is_entry_name(name))
 		return -EINVAL;
 	jsonl_archived_parse(name, &said);
 	if (!said.path[0] || !said.whole)
@@ -104,5 +122,123 @@ int fs_control_archive_restore(struct fs_control_request *r)
 	tell_kernel(m, said.path);
 	FS_SYSLOG(LOG_NOTICE, (uid_t)-1, "archive-restored", FS_STR("path", said.path),
 		  FS_STR("archive", name), FS_INT("pid", r->pid), FS_INT("uid", r->uid));
+	return 0;
+}
+
+/* ---- quarantine ---- */
+
+#define RECORDS_MAX (16 << 20) /* bytes of an entry */
+
+/* Returns true when nobody reads the log who could not read the entry. */
+static bool is_as_private(const struct stat *log, const struct stat *entry)
+{
+	return log->st_uid == entry->st_uid && log->st_gid == entry->st_gid &&
+	       !(log->st_mode & ~entry->st_mode & (S_IRGRP | S_IROTH));
+}
+
+/* In one append: all of it is in the log, or nothing. */
+static int append(struct fs_target *to, char *bytes, size_t len)
+{
+	const struct iovec iov[] = {{bytes, len}, {"\n", 1}};
+	struct jsonl_file_user user = {0};
+	off_t end;
+	int rc = fs_freeze(to->file, FS_LOCK_MS, &end);
+
+	if (rc)
+		return rc;
+	rc = jsonl_file_append_frozen(to->file, iov, bytes[len - 1] == '\n' ? 1 : 2,
+				      &user);
+	jsonl_file_unfreeze(to->file);
+	return rc ? rc : jsonl_file_sync(to->file, &user);
+}
+
+/* *records: how many they are. */
+static int append_entry(struct fs_mount *m, int fd, const struct stat *entry,
+			const char *path, uint64_t *records)
+{
+	const struct jsonl_settings *settings =
+	    jsonl_policy_settings(m->vault.policy, path);
+	size_t len = (size_t)entry->st_size;
+	bool unfinished = false;
+	struct fs_target to;
+	struct stat log;
+	off_t at;
+	int rc;
+
+	if (!settings)
+		return -ENOMEM;
+	if (settings->class != JSONL_CLASS_GOVERNED || !len)
+		return -EINVAL;
+	if (len > RECORDS_MAX)
+		return -EFBIG;
+	rc = fs_content_validate(m, &settings->limits, fd, 0, entry->st_size, &at,
+				 &unfinished);
+	if (rc)
+		return rc;
+	cleanup_free char *bytes = malloc(len);
+
+	if (!bytes)
+		return -ENOMEM;
+	if (jsonl_io_read_full(m->vault.io, fd, bytes, len, 0) != (ssize_t)len)
+		return -EIO;
+	*records = bytes[len - 1] != '\n';
+	for (size_t i = 0; i < len; i++)
+		*records += bytes[i] == '\n';
+	rc = fs_target_open(m, path, 0, &to);
+	if (rc == -ENOENT)
+		return put(m, fd, path);
+	if (rc)
+		return rc;
+	rc = fstat(jsonl_file_fd(to.file), &log) < 0 ? -errno
+	     : is_as_private(&log, entry)	     ? append(&to, bytes, len)
+						     : -EACCES;
+	jsonl_file_free(to.file);
+	return rc;
+}
+
+int fs_control_quarantine_restore(struct fs_control_request *r)
+{
+	const char *name = jsonl_report_get_string(r->args, "name");
+	struct fs_quarantined of;
+	struct fs_mount *m = r->m;
+	uint64_t records = 0;
+	struct stat st;
+	int rc;
+
+	if (!m->vault.quarantine || m->vault.config.readonly)
+		return -EROFS;
+	if (!fs_control_is_entry_name(name))
+		return -EINVAL;
+	cleanup_close int dir = openat(m->vault.state_fd, "quarantine",
+				       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_close int fd =
+	    dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	/* Only one restore of an entry at a time (jsonlfsctl takes it, too), and what an
+	 * earlier one has noted is seen. */
+	rc = S_ISREG(st.st_mode) ? fs_lock_wait(fd, FS_LOCK_MS) : -EINVAL;
+	if (!rc)
+		rc = fs_control_quarantined(m, name, &of);
+	if (!rc && (of.restored && !jsonl_report_get_bool(r->args, "again")))
+		rc = -EALREADY;
+	if (!rc && !of.path[0])
+		rc = -EINVAL;
+	if (!rc)
+		rc = append_entry(m, fd, &st, of.path, &records);
+	if (rc)
+		return rc;
+	tell_kernel(m, of.path);
+	jsonl_report_add_string(r->reply, "path", of.path);
+	jsonl_report_add_uint(r->reply, "records", records);
+	FS_SYSLOG(LOG_NOTICE, (uid_t)-1, "quarantine-restored", FS_STR("path", of.path),
+		  FS_STR("quarantine", name), FS_INT("records", records),
+		  FS_INT("pid", r->pid), FS_INT("uid", r->uid));
+	/* The records are there: that this could not be noted does not make them undone.
+	 */
+	jsonl_report_add_bool(
+	    r->reply, "noted",
+	    jsonl_quarantine_restored(m->vault.quarantine, name, records) == 0);
 	return 0;
 }

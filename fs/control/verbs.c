@@ -26,12 +26,6 @@
 #include "tree/mount.h"
 #include "vault/archive.h"
 
-/* A name in the quarantine or in the archive. */
-static bool is_name(const char *name)
-{
-	return name && name[0] && name[0] != '.' && !strchr(name, '/');
-}
-
 /* Every entry that was named is gone, or listed: {"failed": [{name, text}]}. */
 static int drop_each(struct fs_control_request *r,
 		     int (*drop)(struct fs_control_request *r, const char *name))
@@ -43,7 +37,7 @@ static int drop_each(struct fs_control_request *r,
 	for (size_t i = 0; i < jsonl_report_length(names); i++) {
 		const char *name =
 		    jsonl_report_get_string(jsonl_report_at(names, i), NULL);
-		int rc = is_name(name) ? drop(r, name) : -EINVAL;
+		int rc = fs_control_is_entry_name(name) ? drop(r, name) : -EINVAL;
 		struct jsonl_report *o;
 
 		dropped += rc == 0;
@@ -104,7 +98,7 @@ static int quarantine_restored(struct fs_control_request *r)
 
 	if (!r->m->vault.quarantine || r->m->vault.config.readonly)
 		return -EROFS;
-	if (!is_name(name))
+	if (!fs_control_is_entry_name(name))
 		return -EINVAL;
 	if (!is_his(r, name))
 		return -EPERM;
@@ -182,6 +176,7 @@ static const struct {
     {"ping", ping, ANYBODY},
     {"quarantine-drop", quarantine_drop, KEEPER},
     {"quarantine-restored", quarantine_restored, ANYBODY},
+    {"quarantine-restore", fs_control_quarantine_restore, KEEPER},
     {"archive-drop", archive_drop, KEEPER},
     {"archive-restore", fs_control_archive_restore, KEEPER},
     {"entries", fs_control_entries, ANYBODY},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Opens a log that recovery appends to, without a node. Before the mount, one thread. */
+/* Opens a log that the daemon itself appends to, without a node: recovery, before the mount, and
+ * the control socket. Any thread; a target is one thread's. */
 #ifndef FS_LOG_TARGET_H
 #define FS_LOG_TARGET_H
 

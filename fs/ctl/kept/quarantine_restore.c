@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "base/stamp.h"
 #include "ctl/ask/control.h"
+#include "ctl/kept/quarantine_others.h"
 #include "ctl/kept/quarantine_store.h"
 #include "ctl/write/appender.h"
 #include "ctl/find/content.h"
@@ -103,11 +104,21 @@ static int judge(const struct ctl_store *s, const struct ctl_restore *r, const c
 	}
 	if (code || (!l->bad && l->records))
 		return code;
-	ctl_error("%s: nothing was appended: %s; correct it: jsonlfsctl quarantine show %s "
-		  "%s > FILE, edit FILE, then restore with --edited=FILE",
-		  r->name, l->bad ? "these lines are no records" : "it has no records",
-		  r->path, r->name);
+	ctl_error(
+	    "%s: nothing was appended: %s; correct it: jsonlfsctl quarantine show %s "
+	    "%s > FILE, edit FILE, then restore with --edited=FILE",
+	    r->name, l->bad ? "these lines are no records" : "it has no records", r->path,
+	    r->name);
 	return CTL_DAMAGE;
+}
+
+void ctl_restored(const char *shown, uint64_t done, uint64_t records, bool all)
+{
+	printf("%llu of %llu record%s appended to ", (unsigned long long)done,
+	       (unsigned long long)records, records == 1 ? "" : "s");
+	(void)ctl_print_name(stdout, shown);
+	printf("\n%s",
+	       all ? "the entry is kept: jsonlfsctl quarantine drop removes it\n" : "");
 }
 
 struct restoring {
@@ -180,10 +191,7 @@ static void note_restored(const struct ctl_store *s, const char *name, uint64_t 
 	if (rc == -ENOENT)
 		rc = note_bare(s, name, records);
 	if (rc)
-		ctl_error(
-		    "%s: it could not be noted that this is restored: do not restore "
-		    "it again",
-		    name);
+		ctl_error(CTL_NOT_NOTED, name);
 }
 
 /* The file that gets the records: its users may have made links of the directories on the
@@ -308,28 +316,25 @@ static int restore_to(const struct ctl_store *s, const struct ctl_restore *r,
 	code = append_lines(t, &l, &done, &there);
 	if (there)
 		note_restored(s, r->name, there);
-	printf("%llu of %llu record%s appended to ", (unsigned long long)done,
-	       (unsigned long long)l.records, l.records == 1 ? "" : "s");
-	(void)ctl_print_name(stdout, t->shown);
-	printf("\n%s", code == 0
-			   ? "the entry is kept: jsonlfsctl quarantine drop removes it\n"
-			   : "");
+	ctl_restored(t->shown, done, l.records, code == 0);
 	return code;
 }
 
 /* Takes the entry for one restore at a time; what an earlier one has noted is in the
- * index that is read then. 0, or an exit code after a message. */
-static int take_entry(const struct ctl_restore *r, int *entry)
+ * index that is read then. *others: only others can read it, and the daemon is to take
+ * it. 0, or an exit code after a message. */
+static int take_entry(const struct ctl_restore *r, int *entry, bool *others)
 {
 	struct ctl_store s;
 	int code = ctl_store_open(&s, r->path, r->state), rc;
 
 	if (code)
 		return code;
-	*entry = ctl_store_open_entry(&s, r->name);
+	*others = ctl_is_for_daemon(r, &s);
+	*entry = *others ? -1 : ctl_store_open_entry(&s, r->name);
 	ctl_store_close(&s);
 	if (*entry < 0)
-		return CTL_FAILURE;
+		return *others ? 0 : CTL_FAILURE;
 	rc = fs_lock_wait(*entry, FS_LOCK_MS);
 	if (rc == 0)
 		return 0;
@@ -373,14 +378,15 @@ static int restore_entry(const struct ctl_restore *r, const struct ctl_store *s)
 int ctl_restore(const struct ctl_restore *r)
 {
 	cleanup_close int entry = -1;
-	int code = take_entry(r, &entry);
 	struct ctl_store s;
+	bool others;
+	int code = take_entry(r, &entry, &others);
 
 	if (code == 0)
 		code = ctl_store_open(&s, r->path, r->state);
 	if (code)
 		return code;
-	code = restore_entry(r, &s);
+	code = others ? ctl_restore_by_daemon(r, &s) : restore_entry(r, &s);
 	ctl_store_close(&s);
 	return code;
 }

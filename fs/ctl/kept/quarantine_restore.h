@@ -3,7 +3,13 @@
 #ifndef FS_CTL_QUARANTINE_RESTORE_H
 #define FS_CTL_QUARANTINE_RESTORE_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "ctl/options.h"
+
+#define CTL_NOT_NOTED \
+	"%s: it could not be noted that this is restored: do not restore it again"
 
 struct ctl_restore {
 	const char *path, *state, *name;   /* the vault, --state, the entry */
@@ -15,5 +21,7 @@ struct ctl_restore {
 /* Appends the records of an entry to the file that they were for. An exit code, after
  * messages. */
 int ctl_restore(const struct ctl_restore *r);
+/* Prints that `done` of so many records are in the file. */
+void ctl_restored(const char *shown, uint64_t done, uint64_t records, bool all);
 
 #endif

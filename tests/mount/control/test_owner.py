@@ -3,11 +3,13 @@
 restores and drops; everybody sees his own entries and events, and no others."""
 
 import contextlib
+import errno
 import os
 
 import pytest
 from util import (
     BAD,
+    DAMAGE,
     FAILED,
     NO,
     as_user,
@@ -26,20 +28,24 @@ OWNER, WRITER, STRANGER = 61001, 61002, 61003
 GOOD = b'{"a":1}\n'
 
 
-@pytest.fixture
-def m(mount, workdir):
+def owned(mount, workdir, *options):
     vault = workdir / "owned"
     vault.mkdir()
     os.chown(vault, OWNER, OWNER)
     vault.chmod(0o777)
-    return mount("allow_other", source=vault)
+    return mount("allow_other", *options, source=vault)
 
 
-def refuse(path, data):
+@pytest.fixture
+def m(mount, workdir):
+    return owned(mount, workdir)
+
+
+def refuse(path, data, code=BAD):
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with refused(BAD):
+    with refused(code):
         os.write(fd, data)
-    with refused(BAD):
+    with refused(code):
         os.close(fd)
 
 
@@ -116,6 +122,58 @@ def test_the_owner_puts_back_what_he_cannot_read(m):
     for name in ("x", "../daemon", ".", gone["file"] + "x"):
         assert as_user(OWNER, lambda name=name: ask(
             m.mnt, {"verb": "archive-restore", "name": name})["error"])
+
+
+def set_aside(m, data, code=BAD):
+    """An entry that the owner of the vault cannot read."""
+    as_user(WRITER, lambda: append(m.p("w.jsonl"), GOOD))
+    m.p("w.jsonl").chmod(0o600)
+    as_user(WRITER, lambda: refuse(m.p("w.jsonl"), data, code))
+    (entry,) = entries("quarantine", m, OWNER)
+    return entry["file"]
+
+
+def restore(m, name, *options, uid, code=0):
+    return ctl("quarantine", "restore", *options, m.mnt, name, uid=uid, code=code)
+
+
+def test_the_owner_restores_records_that_he_cannot_read(mount, workdir):
+    """Too long by the rules of that time, and not by those of today."""
+    rules = workdir / "rules.json"
+    rules.write_text('{"maxrecord": "64"}')
+    m = owned(mount, workdir, f"config={rules}")
+    record = b'{"b":"%s"}\n' % (b"x" * 99)
+    name = set_aside(m, record, errno.EMSGSIZE)
+    assert b"not all of it are records" in restore(m, name, uid=OWNER, code=DAMAGE).stderr
+    rules.write_text('{"maxrecord": "1K"}')
+    ctl("reload", m.mnt)
+    assert b"cannot be read by you" in restore(m, name, uid=STRANGER, code=FAILED).stderr
+    # Not to another file, and not something else in its place.
+    assert restore(m, name, "--edited=-", uid=OWNER, code=FAILED)
+    assert m.both("w.jsonl") == GOOD
+    assert b"1 of 1 record appended to " in restore(m, name, uid=OWNER).stdout
+    assert m.both("w.jsonl") == GOOD + record
+    assert b"--again" in restore(m, name, uid=OWNER, code=FAILED).stderr
+    restore(m, name, "--again", uid=OWNER)
+    assert m.both("w.jsonl") == GOOD + record * 2
+    # The log is gone: it is made again, as private as the entry.
+    m.p("w.jsonl").unlink()
+    restore(m, name, "--again", uid=OWNER)
+    wait_for(m.p("w.jsonl").exists, "the file")
+    st = m.p("w.jsonl").stat()
+    assert (st.st_uid, st.st_mode & 0o7777) == (WRITER, 0o600)
+    assert m.both("w.jsonl") == record
+    # More people than before would read it there.
+    m.p("w.jsonl").chmod(0o644)
+    assert b"more people" in restore(m, name, "--again", uid=OWNER, code=FAILED).stderr
+    assert m.both("w.jsonl") == record
+
+
+def test_what_is_no_entry_is_not_restored_for_the_owner(m):
+    name = set_aside(m, b"bad\n")
+    for name in ("x", "../daemon", ".", name + "x"):
+        assert as_user(OWNER, lambda name=name: ask(
+            m.mnt, {"verb": "quarantine-restore", "name": name})["error"])
 
 
 def test_only_the_owner_drops(m):
