@@ -5,25 +5,31 @@
  * "new" are directories; what is asked for in the latter does not exist until it is made.
  * "read" is a gigabyte of zeros, which are in memory.
  *
- *   nullfs MOUNTPOINT [FILE]   serves in the foreground until it is unmounted
+ *   nullfs MOUNTPOINT [FILE...]   serves in the foreground until it is unmounted
  *
- * With FILE it makes the system calls that an append safe from others needs, and nothing
- * else: each write goes to the end of FILE under its lock, and flush and fsync make it
- * durable, each by a sync of its own. */
+ * With FILEs it makes the system calls that an append safe from others needs, and nothing
+ * else: each write goes to the end of a FILE under its lock, and flush and fsync make it
+ * durable, each by a sync of its own. The number at the end of a name, as in log3.jsonl,
+ * says which FILE it is. */
 #define FUSE_USE_VERSION 314
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int null_fd = -1;
+#define FILES_MAX 64
 
-enum { A_FILE = 2, FULL_DIR, EMPTY_DIR, ZEROS };
+static int files[FILES_MAX];
+static unsigned files_count; /* 0: nothing is stored */
+
+/* From A_FILE on there is a number for each of the files. */
+enum { FULL_DIR = 2, EMPTY_DIR, ZEROS, A_FILE };
 
 #define ZEROS_BYTES (INT64_C(1) << 30)
 
@@ -31,7 +37,7 @@ static struct stat null_stat(fuse_ino_t ino)
 {
 	struct stat st = {.st_ino = ino, .st_nlink = 1};
 
-	st.st_mode = ino == A_FILE || ino == ZEROS ? S_IFREG | 0644 : S_IFDIR | 0755;
+	st.st_mode = ino >= ZEROS ? S_IFREG | 0644 : S_IFDIR | 0755;
 	st.st_size = ino == ZEROS ? ZEROS_BYTES : 0;
 	return st;
 }
@@ -42,9 +48,17 @@ static struct fuse_entry_param null_entry(fuse_ino_t ino)
 	    .ino = ino, .attr = null_stat(ino), .attr_timeout = 1, .entry_timeout = 1};
 }
 
+static fuse_ino_t ino_of(const char *name)
+{
+	return A_FILE +
+	       (files_count
+		    ? strtoul(name + strcspn(name, "0123456789"), NULL, 10) % files_count
+		    : 0);
+}
+
 static void null_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	fuse_ino_t ino = A_FILE;
+	fuse_ino_t ino = ino_of(name);
 	struct fuse_entry_param e;
 
 	if (parent == EMPTY_DIR) {
@@ -78,7 +92,7 @@ static void null_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void null_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 			struct fuse_file_info *fi)
 {
-	struct fuse_entry_param e = null_entry(A_FILE);
+	struct fuse_entry_param e = null_entry(ino_of(name));
 
 	fi->direct_io = 1;
 	fuse_reply_create(req, &e, fi);
@@ -114,42 +128,44 @@ static void null_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 }
 
 /* Where the end is, before and after: that nobody else appended is to be known. */
-static ssize_t append(const char *buf, size_t size)
+static ssize_t append(int fd, const char *buf, size_t size)
 {
 	struct stat st;
 	ssize_t n = -1;
 
 	/* Other threads share the lock: there is one descriptor. */
-	if (!flock(null_fd, LOCK_EX | LOCK_NB) && !fstat(null_fd, &st))
-		n = write(null_fd, buf, size);
-	if (n >= 0 && lseek(null_fd, 0, SEEK_CUR) < 0)
+	if (!flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &st))
+		n = write(fd, buf, size);
+	if (n >= 0 && lseek(fd, 0, SEEK_CUR) < 0)
 		n = -1;
-	return flock(null_fd, LOCK_UN) ? -1 : n;
+	return flock(fd, LOCK_UN) ? -1 : n;
 }
 
 static void null_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		       off_t off, struct fuse_file_info *fi)
 {
-	if (null_fd >= 0 && append(buf, size) != (ssize_t)size)
+	if (files_count && append(files[ino - A_FILE], buf, size) != (ssize_t)size)
 		fuse_reply_err(req, EIO);
 	else
 		fuse_reply_write(req, size);
 }
 
-static void null_sync(fuse_req_t req)
+static void null_sync(fuse_req_t req, fuse_ino_t ino)
 {
-	fuse_reply_err(req, null_fd >= 0 && fdatasync(null_fd) ? errno : 0);
+	fuse_reply_err(req, files_count && ino >= A_FILE && fdatasync(files[ino - A_FILE])
+				? errno
+				: 0);
 }
 
 static void null_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	null_sync(req);
+	null_sync(req, ino);
 }
 
 static void null_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		       struct fuse_file_info *fi)
 {
-	null_sync(req);
+	null_sync(req, ino);
 }
 
 static void null_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -188,16 +204,19 @@ int main(int argc, char **argv)
 	struct fuse_session *se;
 	int r = 1;
 
-	if (argc != 2 && argc != 3) {
-		fprintf(stderr, "usage: nullfs MOUNTPOINT [FILE]\n");
+	if (argc < 2 || argc > 2 + FILES_MAX) {
+		fprintf(stderr, "usage: nullfs MOUNTPOINT [FILE...]\n");
 		return 2;
 	}
-	if (argc == 3) {
-		null_fd = open(argv[2], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-		if (null_fd < 0) {
-			perror(argv[2]);
+	for (; files_count < (unsigned)argc - 2; files_count++) {
+		const char *path = argv[2 + files_count];
+		int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+
+		if (fd < 0) {
+			perror(path);
 			return 1;
 		}
+		files[files_count] = fd;
 	}
 	if (fuse_opt_add_arg(&args, "nullfs") || fuse_opt_add_arg(&args, "-o") ||
 	    fuse_opt_add_arg(&args, "fsname=nullfs,subtype=nullfs,default_permissions"))

@@ -125,9 +125,9 @@ class Bench:
         return Mount("jsonlfs", [self.options.daemon, *arguments, source, point], point,
                      foreground=log is not None, log=log)
 
-    def nullfs(self, point, file=None):
-        """With a file, one that appends to it and syncs, and does nothing else."""
-        command = [self.programs.path("nullfs"), point, *([file] if file else [])]
+    def nullfs(self, point, *files):
+        """With files, one that appends to them and syncs, and does nothing else."""
+        command = [self.programs.path("nullfs"), point, *files]
         return Mount("nullfs", command, point, foreground=True)
 
     def bindfs(self, source, point):
