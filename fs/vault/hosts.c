@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/local_locks.h"
 #include "base/stamp.h"
 #include "base/io.h"
 #include "base/syslog.h"
@@ -345,10 +346,29 @@ static int join_lists(struct fs_vault *v)
 	return 0;
 }
 
+/* Another host would append at the same moment, and neither would notice. */
+static int look_at_locks(const struct fs_vault *v)
+{
+	const char *mounted =
+	    v->config.shared == JSONL_SHARED_OFF ? NULL : fs_local_locks_of(v->root_fd);
+
+	if (!mounted)
+		return 0;
+	fprintf(stderr,
+		"jsonlfs: %s: is on %s, where no other host sees a lock: mount it in a "
+		"way that "
+		"has locks (HOSTS.md), or, if no other host writes there, use "
+		"shared=off\n",
+		v->source, mounted);
+	return -EBUSY;
+}
+
 int fs_hosts_join(struct fs_vault *v)
 {
-	int rc;
+	int rc = look_at_locks(v);
 
+	if (rc)
+		return rc;
 	v->remote =
 	    v->config.shared != JSONL_SHARED_OFF && jsonl_io_is_remote(v->root_fd);
 	v->shared = v->remote || v->config.shared == JSONL_SHARED_ON;

@@ -230,7 +230,7 @@ bool jsonl_io_is_remote(int fd)
 	static const unsigned long types[] = {
 	    FUSE_SUPER_MAGIC,	   NFS_SUPER_MAGIC,	  OCFS2_SUPER_MAGIC,
 	    0x00c36400 /* ceph */, 0xfe534d42 /* smb2 */, 0xff534d42 /* cifs */,
-	    0x01161970 /* gfs2 */};
+	    0x01161970 /* gfs2 */, V9FS_MAGIC};
 	struct statfs fs;
 
 	if (fstatfs(fd, &fs) < 0)

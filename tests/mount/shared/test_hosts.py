@@ -56,6 +56,26 @@ def test_off_shares_with_nobody(mount, workdir):
     assert len(entries(b.source)) == 1
 
 
+def test_locks_that_no_other_host_sees(mount, workdir):
+    """A file system that calls itself sshfs is refused, but not when one host alone has it."""
+    real, source, where = workdir / "real", workdir / "source", workdir / "mnt"
+    for path in (real, source, where):
+        path.mkdir()
+    run("bindfs", "-o", "subtype=sshfs", real, source, check=0)
+    try:
+        for options in ((), ("-o", "shared=on")):
+            p = run(binary("jsonlfs"), *options, source, where)
+            assert p.returncode == 32
+            assert b"is on sshfs" in p.stderr and b"shared=off" in p.stderr
+        assert os.listdir(real) == []
+        m = mount("shared=off", source=source, self_mount=False)
+        append(m.p("a.jsonl"), b'{"a":1}\n')
+        m.stop()
+        assert (real / "a.jsonl").read_bytes() == b'{"a":1}\n'
+    finally:
+        run("umount", "-l", source, check=0)
+
+
 def test_a_daemon_that_does_not_answer_is_waited_for(mount, workdir):
     a = mount(self_mount=False)
     a.proc.send_signal(signal.SIGSTOP)
