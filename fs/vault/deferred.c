@@ -110,6 +110,9 @@ static void job_run(struct fs_deferred *d, struct fs_job *job)
 	int rc;
 
 	(*busy_find(d, uid))++;
+	/* This thread may have been the one that looks at the clock for the others. */
+	if (d->count)
+		pthread_cond_signal(&d->cond);
 	pthread_mutex_unlock(&d->lock);
 	rc = job->run(job, last);
 	pthread_mutex_lock(&d->lock);
