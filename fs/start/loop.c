@@ -172,8 +172,10 @@ static bool worker_serve(struct worker *w)
 		if (n < 0)
 			continue;
 		atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
-		atomic_store_explicit(&w->busy, true, memory_order_relaxed);
-		if (atomic_load_explicit(&loop.watch_sleeps, memory_order_relaxed))
+		/* The watch does the same the other way round, so one of the two sees the
+		 * other: sequentially consistent, both of them. */
+		atomic_store(&w->busy, true);
+		if (atomic_load(&loop.watch_sleeps))
 			watch_wake();
 		fuse_session_process_buf(loop.se, &w->buf);
 		atomic_store_explicit(&w->busy, false, memory_order_relaxed);
@@ -212,11 +214,13 @@ static void *watch_run(void *arg)
 		quiet = same ? quiet + 1 : 0;
 		last = w;
 		requests = now;
-		if (quiet > LOOP_QUIET_LOOKS && !atomic_load(&w->busy)) {
+		if (quiet > LOOP_QUIET_LOOKS) {
 			quiet = 0;
 			atomic_store(&loop.watch_sleeps, true);
-			while (atomic_load(&loop.watch_sleeps) && !loop.stop)
+			while (!atomic_load(&w->busy) && atomic_load(&loop.watch_sleeps) &&
+			       !loop.stop)
 				pthread_cond_wait(&loop.woken, &loop.lock);
+			atomic_store(&loop.watch_sleeps, false);
 		}
 		pthread_mutex_unlock(&loop.lock);
 		nanosleep(&look, NULL);
