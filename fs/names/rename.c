@@ -181,21 +181,18 @@ static bool is_long(const struct fs_renaming *r)
 
 static int rename_run(struct fs_renaming *r)
 {
-	char kept[JSONL_ARCHIVED_NAME];
-	int rc;
+	const bool simple = rename_is_simple(r);
+	char kept[JSONL_ARCHIVED_NAME] = "";
+	int rc = simple ? 0 : rename_look(r);
 
-	rc = fs_generation_replace(r, kept);
-	if (rc)
-		return rc;
-	if (rename_is_simple(r)) {
-		rc = fs_rename_plain(r);
-	} else {
-		rc = rename_look(r);
-		if (!rc)
-			rc = is_long(r) ? -EINPROGRESS : rename_decided(r);
-		if (!rc && S_ISREG(r->src->type) && !(r->flags & RENAME_EXCHANGE))
-			rename_done(r);
-	}
+	if (!rc && !simple && is_long(r))
+		rc = -EINPROGRESS;
+	if (!rc)
+		rc = fs_generation_replace(r, kept);
+	if (!rc)
+		rc = simple ? fs_rename_plain(r) : rename_decided(r);
+	if (!rc && !simple && S_ISREG(r->src->type) && !(r->flags & RENAME_EXCHANGE))
+		rename_done(r);
 	if (rc && kept[0])
 		fs_archive_unlink(&r->m->vault, kept);
 	if (r->dst)
