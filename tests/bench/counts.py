@@ -14,7 +14,8 @@ import time
 from rig import Mount, median, table
 
 TITLE = "What an append takes"
-PATTERNS = [("open, write, close", "owc"), ("write", "w"), ("write, fsync", "wf")]
+PATTERNS = [("open, write, close", "owc"), ("write", "w"), ("write, fsync", "wf"),
+            ("open, write, fsync, close", "owfc")]
 WRITERS = (1, 16)
 
 

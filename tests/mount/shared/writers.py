@@ -47,7 +47,8 @@ while time.monotonic() < end:
         os.fsync(fd)
     except OSError as e:
         if e.errno == errno.ESTALE:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             fd = -1
         elif e.errno != errno.EAGAIN:
             raise
