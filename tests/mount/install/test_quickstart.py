@@ -250,6 +250,9 @@ def test_the_closing_hint_has_all_that_was_asked_for(machine):
     machine.sh(f"SUDO_UID={NOBODY} SUDO_GID={NOBODY} {hint}", check=0)
     assert "config=/etc/jsonlfs/" in lines(machine)[0]
     assert lines(machine)[0].endswith(",sync=write,value=object 0 0")
+    assert "# refused, kept in the quarantine" in said
+    said = machine.sudo(machine.srv / "lenient", "--options", "sync=write,onbad=quarantine")
+    assert "# kept in the quarantine, no error" in said and "# refused" not in said
 
 
 def saved(machine, vault, how):
