@@ -64,7 +64,8 @@ static int replace_once(int dir_fd, const char *name, const void *data, size_t l
 		return rc;
 	}
 	rc = jsonl_replace_commit(&r, old_fd < 0 ? RENAME_NOREPLACE : 0);
-	/* Somebody has created it meanwhile: the next attempt replaces that one. */
+	/* Another program has created it meanwhile: the next attempt replaces that
+	 * one. */
 	return rc == -EEXIST ? -EAGAIN : rc;
 }
 

@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
-	/* A record: whole, and on the disk when jsonl_sync returns 0. */
+	/* Appends a record, whole, which is on the disk when jsonl_sync returns 0. */
 	rc = jsonl_open(argv[1], 0666, &log);
 	if (rc)
 		return complain(argv[1], rc);
@@ -61,8 +61,8 @@ int main(int argc, char **argv)
 	if (rc)
 		return complain(argv[1], rc);
 
-	/* What was remembered; a damaged file is moved aside, and is no reason to fail.
-	 */
+	/* Reads what was remembered; a damaged file is moved aside, which is no reason
+	 * to fail. */
 	rc = jsonl_load(argv[2], "{\"records\":0}", &state, NULL, NULL);
 	if (rc < 0)
 		return complain(argv[2], rc);

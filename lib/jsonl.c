@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The public functions, on top of the room file. Bytes that the file system would put into the
- * quarantine go to a file beside the log. */
+/* Implements the public functions, on top of the room file. Bytes that the file system
+ * would put into the quarantine go to a file beside the log. */
 #include "jsonl.h"
 
 #include <fcntl.h>
@@ -20,7 +20,7 @@ struct jsonl_log {
 	int dir_fd;
 	char name[NAME_MAX + 1];
 	mode_t mode;
-	int flags;   /* of open(2), besides */
+	int flags;   /* further flags of open(2) */
 	bool create; /* if it does not exist */
 	pthread_mutex_t lock; /* of appends */
 	/* Changed under both locks; a sync, which takes long, holds only this one. */
@@ -157,7 +157,7 @@ static int log_attach(struct jsonl_log *log)
 	bool created;
 	int rc;
 
-	/* First: without it a new name could not be synced. */
+	/* Comes first: without it a new name could not be synced. */
 	dir = fcntl(log->dir_fd, F_DUPFD_CLOEXEC, 0);
 	if (dir < 0)
 		return -errno;
@@ -269,7 +269,7 @@ static int append_once(struct jsonl_log *log, const struct iovec *iov, int niov)
 		jsonl_file_unfreeze(log->file);
 		return rc;
 	}
-	/* Whatever is wrong with the file, it was moved away. */
+	/* Whatever is wrong with the old file does not matter: it was moved away. */
 	if (frozen)
 		jsonl_file_unfreeze(log->file);
 	rc = log_follow(log);

@@ -19,7 +19,7 @@ struct jsonl_records {
 	bool too_long;	/* start is in a line that is too long */
 };
 
-/* The bytes before the next newline, NUL, or end of the file. */
+/* Describes the bytes before the next newline, NUL, or end of the file. */
 struct piece {
 	size_t len;
 	char stop; /* '\n', '\0', or another byte: the end of the file */

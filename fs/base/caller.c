@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Acting as the calling user, on the serving thread alone: raw system calls, because
- * those of libc change all threads; and umask, which Linux keeps per file system context,
- * after the thread has got one of its own. The kernel has already decided that the caller
- * may do what it asked for; this is about whose the result is. */
+/* Acts as the calling user, on the serving thread alone. Uses raw system calls, because
+ * those of libc change all threads; and a umask of the thread's own, because Linux keeps
+ * that in the file-system context, which threads share at first. The kernel has already
+ * decided that the caller may do what it asked for; here the result gets the right
+ * owner. */
 #include "base/caller.h"
 
 #include <errno.h>
@@ -26,12 +27,12 @@
 #include "base/syslog.h"
 
 #define CALLER_NOBODY 65534
-/* Bytes: a disk with so many left for everybody is not nearly full. */
+/* Bytes: a disk on which others have so many left is far from full. */
 #define CALLER_ENOUGH (4ULL << 30)
 
 static _Thread_local struct {
 	bool ready;
-	struct __user_cap_data_struct caps[2]; /* as before any switch */
+	struct __user_cap_data_struct caps[2]; /* capabilities before the switch */
 } thread;
 
 /* The user that the daemon runs as; only root's daemon may act as others. Set once. */
@@ -69,8 +70,9 @@ static gid_t set_fsgid(gid_t gid)
 	return (gid_t)syscall(SYS_setfsgid, gid);
 }
 
-/* Leaving root's fsuid takes the file capabilities away. Directories that the caller may
- * write to by a supplementary group, and devices that it may make, need them. */
+/* Gives the capabilities back that are lost with root's fsuid. They are needed for
+ * directories that the caller may write to by a supplementary group, and for devices
+ * that it may make. */
 static int keep_capabilities(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -83,14 +85,15 @@ static int switch_ids(struct fs_caller *saved, uid_t uid, gid_t gid)
 	saved->switched = true;
 	saved->gid = set_fsgid(gid);
 	saved->uid = set_fsuid(uid);
-	/* An id that does not exist leaves things as they were: read back. */
+	/* Setting an id that does not exist changes nothing, and returns the present
+	 * one. */
 	if (set_fsgid((gid_t)-1) == gid && set_fsuid((uid_t)-1) == uid)
 		return 0;
 	fs_caller_restore(saved);
 	return -EPERM;
 }
 
-/* Takes on ids and nothing else. */
+/* Takes on ids, without capabilities or umask. */
 static int lend_ids(struct fs_caller *saved, uid_t uid, gid_t gid)
 {
 	int r = switch_ids(saved, uid, gid);
@@ -136,8 +139,9 @@ int fs_caller_become(fuse_req_t req, struct fs_caller *saved)
 	return lend_ids(saved, ctx->uid, ctx->gid);
 }
 
-/* A setgid bit without group execution stays when its members write. They may be members
- * by a supplementary group, which the thread has not: it takes that as its own. */
+/* Returns the fsgid for a change of content. A setgid bit without group execution stays
+ * when a member of the group writes, who may be that by a supplementary group, which the
+ * thread does not have: then that is its fsgid. */
 static gid_t content_gid(fuse_req_t req, int fd)
 {
 	gid_t gid = fuse_req_ctx(req)->gid;
@@ -168,7 +172,7 @@ bool fs_caller_reserve(int fd, bool *near)
 	if (fstatfs(fd, &st) || !fs_kind_of(&st)->keeps_back || st.f_bfree <= st.f_bavail)
 		return false;
 	kept = st.f_bfree - st.f_bavail;
-	/* Where very much is kept back, "less than that" would be for ever. */
+	/* Where very much is kept back, less than that would always be left. */
 	enough = CALLER_ENOUGH / (uint64_t)st.f_bsize;
 	*near = st.f_bavail < (kept < enough ? kept : enough);
 	return true;
@@ -181,7 +185,8 @@ int fs_caller_backing(fuse_req_t req, int fd, struct fs_caller *saved)
 	bool near;
 	int r;
 
-	/* By its ids alone would root, or whom else the blocks are kept for, be known. */
+	/* Its ids alone would show that it is root, or another user for whom blocks are
+	 * kept. */
 	*saved = (struct fs_caller){0};
 	if (daemon_uid == 0 && fs_caller_reserve(fd, &near))
 		return switch_ids(saved, CALLER_NOBODY, CALLER_NOBODY);
@@ -207,7 +212,7 @@ void fs_caller_restore(struct fs_caller *saved)
 	if (saved->switched) {
 		set_fsuid(saved->uid);
 		set_fsgid(saved->gid);
-		/* Going on as somebody else would serve the next caller wrongly. */
+		/* With the wrong ids the thread would serve the next caller wrongly. */
 		if (set_fsuid((uid_t)-1) != saved->uid ||
 		    set_fsgid((gid_t)-1) != saved->gid)
 			abort();

@@ -18,7 +18,7 @@ struct fs_ids {
 	gid_t gid;
 };
 struct fs_caller {
-	uid_t uid; /* what the thread was before */
+	uid_t uid; /* identity of the thread before */
 	gid_t gid;
 	mode_t umask;
 	bool masked, switched, weakened;

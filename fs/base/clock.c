@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* Two changes within one tick of the clock that files are stamped by look like one. */
+/* Two changes within one tick of the kernel's clock for files cannot be told apart. */
 #define TICK_NS 20000000LL
 /* FAT, ext4 with small inodes and other file systems keep less: two seconds at worst, and
  * then the rest is a multiple of the finest that they keep. */
@@ -34,7 +34,7 @@ bool fs_stamp_is_old(const struct stat *st)
 	int64_t tick = TICK_NS;
 	struct timespec now;
 
-	/* The time that nobody can set. */
+	/* Programs cannot set the ctime. */
 	if (st->st_ctim.tv_nsec % COARSE_UNIT_NS == 0)
 		tick += COARSE_TICK_NS;
 	clock_gettime(CLOCK_REALTIME, &now);

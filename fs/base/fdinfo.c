@@ -10,7 +10,7 @@
 
 #include "base/cleanup.h"
 
-/* The number behind a label; -1: there is none. */
+/* Finds the number behind a label; -1: there is none. */
 static long long number(const char *text, const char *label, int base)
 {
 	const char *at = strstr(text, label);
@@ -18,7 +18,7 @@ static long long number(const char *text, const char *label, int base)
 	return at ? strtoll(at + strlen(label), NULL, base) : -1;
 }
 
-/* "pos:\t0\nflags:\t0100001\nmnt_id:\t25\nino:\t1234\n" */
+/* Parses "pos:\t0\nflags:\t0100001\nmnt_id:\t25\nino:\t1234\n". */
 int fs_fdinfo_read(int dir, const char *path, struct fs_fdinfo *info)
 {
 	cleanup_close int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);

@@ -19,7 +19,7 @@ struct jsonl_writer_note;
 
 struct fs_ident {
 	pid_t pid;     /* of the thread that wrote */
-	pid_t process; /* that it belongs to; 0: not asked for yet */
+	pid_t process; /* process of that thread; 0: not asked for yet */
 	uid_t uid;
 	struct fs_writer_stats *stats;
 };

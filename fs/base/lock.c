@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define LOCK_STEP_MS 10
-#define TURN_SIGNAL  SIGURG /* ignored where nobody handles it */
+#define TURN_SIGNAL  SIGURG /* a signal that is ignored where nobody handles it */
 #define TURN_LOOK_MS 200
 
 int fs_lock_wait(int fd, unsigned ms)
@@ -40,8 +40,8 @@ static void turn_init(void)
 	(void)sigaction(TURN_SIGNAL, &action, NULL);
 }
 
-/* Nothing but a signal ends a flock(2) that waits. A timer sends it again and again, since one
- * could come just before the wait. */
+/* Waits in flock(2), which only a signal can end. A timer sends it again and again,
+ * since one could come just before the wait. */
 int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -7,13 +7,14 @@
 
 #include "base/error.h"
 
-#define FS_LOCK_MS 5000 /* how long to wait if the caller has no time of its own */
+#define FS_LOCK_MS 5000 /* time to wait if the caller has none of its own */
 
 /* Takes flock(2) of `fd`, exclusive, within `ms` milliseconds. 0 or -errno; -EWOULDBLOCK:
  * another process held it for longer. */
 int fs_lock_wait(int fd, unsigned ms) jsonl_must_check;
-/* The same in the queue of all who wait, so that each gets its turn, and for as long as it
- * takes. Asks stop(ctx) a few times a second whether to give up: -ECANCELED. */
+/* Does the same in the queue of all programs that wait, so that each gets its turn, and
+ * for as long as it takes. Asks stop(ctx) a few times a second whether to give up:
+ * -ECANCELED. */
 int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx) jsonl_must_check;
 
 #endif

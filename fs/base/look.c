@@ -20,8 +20,8 @@
 
 #define LOOK_PATIENCE_MS 1000
 #define LOOK_PENALTY_MS	 10000
-#define LOOK_PROGRESS_MS 10000 /* for a piece of a content */
-#define LOOK_PIECE_MS	 100   /* after which it is seen whether nobody wants it any more */
+#define LOOK_PROGRESS_MS 10000 /* longest wait for a piece of content */
+#define LOOK_PIECE_MS	 100   /* time between two checks whether it is still wanted */
 
 static struct {
 	int fd;		      /* constant once there are threads; -1: no child */
@@ -34,7 +34,8 @@ static struct {
 	unsigned next;
 } asker = {.fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Executes the child under a name of its own, with nothing of the daemon's memory. */
+/* Executes the child under a name of its own, so that it has nothing of the daemon's
+ * memory. */
 static _Noreturn void become_looker(int fd)
 {
 	char *const argv[] = {FS_LOOKER_ARGV0, NULL};
@@ -119,7 +120,8 @@ static bool send_question(const struct fs_looker_question *q, const int *fds, si
 	return sendmsg(asker.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(*q);
 }
 
-/* Asks; the socket for the answers, or -1. fds[FS_LOOKER_REPLY] is filled in here. */
+/* Sends a question. Returns the socket for the answers, or -1. fds[FS_LOOKER_REPLY] is
+ * filled in here. */
 static int question_begin(const struct fs_looker_question *q, int *fds, size_t n)
 {
 	cleanup_close int mine = -1, theirs = -1;
@@ -132,7 +134,7 @@ static int question_begin(const struct fs_looker_question *q, int *fds, size_t n
 	return send_question(q, fds, n) ? steal_fd(&mine) : -1;
 }
 
-/* 1, 0: there is none yet, or -1: there will be none. */
+/* Waits for an answer. 1; 0: there is none yet; -1: there will be none. */
 static int answer_wait(int fd, int ms, struct fs_looker_answer *a)
 {
 	struct pollfd pfd = {.fd = fd, .events = POLLIN};

@@ -23,7 +23,7 @@
 #include "record/frame.h"
 
 #define LOOKER_AT_A_TIME 128 /* questions that are being answered */
-#define LOOKER_OF_ONE	 4   /* of one uid, that take longer than: */
+#define LOOKER_OF_ONE	 4   /* of one uid, if they take longer than: */
 #define LOOKER_LONG_MS	 1000
 #define LOOKER_STACK	 (256u << 10)
 #define LOOKER_CHUNK	 (1u << 20)
@@ -329,12 +329,13 @@ void fs_looker_main(void)
 	int fds[FS_LOOKER_FDS], null;
 	pthread_attr_t attr;
 
-	/* A signal for the whole group of the terminal is the daemon's. */
+	/* A signal for the terminal's whole group is meant for the daemon. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	(void)prctl(PR_SET_NAME, "jsonlfs-look", 0, 0, 0);
-	/* Whoever started the daemon waits for the end of its output. */
+	/* Or whoever waits for the end of the daemon's output would wait for this
+	 * child. */
 	null = open("/dev/null", O_RDWR);
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
 	    chdir("/"))

@@ -76,8 +76,8 @@ int fs_openat_beneath(int dir, const char *path, int flags)
 	};
 	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
 
-	/* A filter of system calls that knows no openat2 (systemd's RestrictSUIDSGID=).
-	 */
+	/* A filter of system calls may refuse openat2 as unknown (systemd's
+	 * RestrictSUIDSGID=). */
 	if (fd < 0 && errno == ENOSYS)
 		return fs_walk_beneath(dir, path, flags, 0);
 	return fd < 0 ? -errno : fd;

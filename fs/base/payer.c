@@ -15,11 +15,11 @@
 #include "base/kind.h"
 #include "base/memory.h"
 
-/* Bytes that others may have written since a file system was asked how full it is. */
+/* Bytes that others may write before a file system is asked again how full it is. */
 #define PAYER_MARGIN (256ULL << 20)
 
 static _Thread_local struct {
-	bool set; /* else nobody */
+	bool set; /* false: there is no payer */
 	struct fs_ids ids;
 } payer;
 
@@ -34,7 +34,8 @@ void fs_payer_clear(void)
 	payer.set = false;
 }
 
-/* Quotas ask whose the file is, and those that are full say so to the daemon, too. */
+/* Returns true when it matters which user writes. For quotas the file's owner counts,
+ * and those that are full say so to the daemon, too. */
 static bool ids_matter(int fd, uint64_t len)
 {
 	const struct fs_kind *kind;

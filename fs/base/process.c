@@ -20,7 +20,7 @@
 #include "base/fdinfo.h"
 
 #define LATELY	  16  /* answers that a thread remembers */
-#define LATELY_MS 250 /* in which no number of a thread is given away again */
+#define LATELY_MS     250 /* in which no thread number is used again */
 #define TASK_SIGNALED 0x400 /* PF_SIGNALED of the kernel, field 9 of /proc/PID/stat */
 
 /* Reads a small file of /proc; bytes, or -1. */
@@ -33,9 +33,8 @@ static ssize_t proc_read(const char *path, char *buf, size_t size)
 	return n;
 }
 
-/* Fields of /proc/PID/stat from the third on: the second is a name that may hold
- * anything.
- */
+/* Finds the fields of /proc/PID/stat from the third on; the second is a name that may
+ * hold anything. */
 static const char *stat_fields(pid_t pid, char *buf, size_t size)
 {
 	char path[64];
@@ -48,7 +47,7 @@ static const char *stat_fields(pid_t pid, char *buf, size_t size)
 	return end && end[1] ? end + 2 : NULL;
 }
 
-/* Field `number` of the line, counted as proc(5) does. */
+/* Returns field `number` of the line, counted as in proc(5). */
 static uint64_t stat_field(const char *fields, int number)
 {
 	for (int i = 3; i < number && fields; i++) {
@@ -74,8 +73,9 @@ static long status_number(pid_t pid, const char *label)
 
 pid_t fs_process_of(pid_t pid)
 {
-	/* Most often it is the first thread, whose number is that of the process; this is
-	 * open to such alone, and much cheaper than the text. */
+	/* Most often it is the first thread of its process, whose number is the
+	 * process's. pidfd_open works for such only, and is much cheaper than the
+	 * text. */
 	cleanup_close int first = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	long tgid = first < 0 ? status_number(pid, "\nTgid:") : pid;
 
@@ -114,21 +114,22 @@ bool fs_process_identify(pid_t pid, struct fs_process *p)
 	return true;
 }
 
-/* The kernel shows an exit status only to processes that may trace this one. Without it
- * (`hidden`) the process counts as killed when this thread is, which is wrong where
- * another thread has called exit. */
+/* Returns true when the process was killed. The kernel shows an exit status only to
+ * processes that may trace this one. Without it (`hidden`) the state of this thread
+ * decides, wrongly where another thread has called exit. */
 static bool is_killed(pid_t pid, bool hidden)
 {
 	char buf[1024];
 	const char *fields = pid > 0 ? stat_fields(pid, buf, sizeof(buf)) : NULL;
 
-	/* When a program exits, its other threads are ended as by a signal: what it exits
-	 * with tells. */
+	/* When a program exits its other threads end as by a signal; so the exit status
+	 * decides. */
 	return fields && stat_field(fields, 9) & TASK_SIGNALED &&
 	       (hidden || stat_field(fields, 52) & 0x7f);
 }
 
-/* A process that ends has let go of its table of descriptors before it closes them. */
+/* Returns true when the process is exiting: it gives up its table of descriptors before
+ * it closes them. */
 static bool is_exiting(pid_t pid)
 {
 	return status_number(pid, "\nFDSize:") == 0;
@@ -138,7 +139,7 @@ enum descriptors {
 	DESCRIPTORS_HIDDEN, /* they may not be looked at */
 	DESCRIPTORS_NONE,
 	DESCRIPTORS_OTHERS,
-	DESCRIPTORS_HELD, /* one of the file is among them */
+	DESCRIPTORS_HELD, /* one of them is of the file */
 };
 
 /* Returns true when the mount with this number, as the process sees it, is this one, and

@@ -14,7 +14,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 
-#define CMDLINE_MAX 16384 /* bytes of the command line that are looked at */
+#define CMDLINE_MAX 16384 /* bytes of the command line that are read */
 
 /* Describes how an interpreter reads its command line, as far as is needed to find the
  * script and to show nothing else. Letters are options of one dash, which may be grouped
@@ -149,7 +149,7 @@ static enum found read_group(const struct interpreter *in, const char *group,
 	return FOUND_GO_ON;
 }
 
-/* An option that is a word of its own: `--eval`, `-cp`, `--file=x.R`. */
+/* Reads an option that is a word: `--eval`, `-cp`, `--file=x.R`. */
 static enum found read_word(const struct interpreter *in, const char *word,
 			    struct arguments *a, const char **text, char *letter)
 {
@@ -174,7 +174,8 @@ static enum found read_word(const struct interpreter *in, const char *word,
 	return FOUND_GO_ON;
 }
 
-/* The first argument that is no option, or what an option says in its place. */
+/* Finds the script: the first argument that is not an option, or what an option gives
+ * instead. */
 static enum found find_script(const struct interpreter *in, struct arguments *a,
 			      const char **text, char *letter)
 {
@@ -211,8 +212,7 @@ static enum found find_script(const struct interpreter *in, struct arguments *a,
 	return FOUND_NOTHING;
 }
 
-/* Returns false for a text that looks like code: the last guard of "code is never shown".
- */
+/* Returns false for text that looks like code: the last guard against showing code. */
 static bool looks_like_a_name(const char *text)
 {
 	return *text && strlen(text) < PATH_MAX && !strpbrk(text, "\n;(){}$`'\"|<>&*?=");
@@ -328,7 +328,7 @@ static void add_short_name(pid_t pid, char *buf, size_t size)
 	append(buf, size, ")");
 }
 
-/* The executable alone. The interpreter that it is, or NULL. */
+/* Adds the executable. Returns the interpreter that it is, or NULL. */
 static const struct interpreter *add_executable(pid_t pid, char *buf, size_t size)
 {
 	static const char deleted[] = " (deleted)";
@@ -361,8 +361,8 @@ void fs_program_name(pid_t pid, char *buf, size_t size)
 		add_script(pid, in, buf, size);
 }
 
-/* The name that this thread has found out about the process whose request it carries out.
- */
+/* Holds the name that this thread has found for the process whose request it carries
+ * out. */
 static _Thread_local struct {
 	pid_t pid; /* 0: nothing */
 	const char *name;

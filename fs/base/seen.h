@@ -19,10 +19,11 @@ struct fs_version;
 #define FS_SEEN_SETS 512
 #define FS_SEEN_WAYS 8
 
-/* NULL: out of memory. */
+/* Makes an empty memory. NULL: out of memory. */
 struct fs_seen *fs_seen_new(void);
 void fs_seen_free(struct fs_seen *t);
-/* `path`: relative to the vault; `uid`: of the process. */
+/* Notes which version the process has seen. `path`: relative to the vault; `uid`: of the
+ * process. */
 void fs_seen_note(struct fs_seen *t, const char *path, const struct fs_process *p,
 		  uid_t uid, const struct fs_version *v);
 bool fs_seen_find(struct fs_seen *t, const char *path, const struct fs_process *p,

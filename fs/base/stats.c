@@ -9,16 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TABLE_SIZE 4096 /* chains; power of two */
+#define TABLE_SIZE 4096 /* number of chains; a power of two */
 
 #define TABLE_USERS 256  /* chains of shares */
-#define TABLE_TOP   1024 /* entries beyond the maximum, of which each user gets */
-#define TABLE_LEAST 16	 /* so many */
+#define TABLE_TOP   1024 /* entries beyond the maximum; each user gets */
+#define TABLE_LEAST 16	 /* so many of them */
 
 struct entry {
 	struct fs_writer_stats stats; /* the first member: see fs_stats_next */
 	struct entry *next;	      /* in its chain */
-	struct entry *older;	      /* of all of them; constant */
+	struct entry *older;	      /* in the list of all; constant */
 };
 
 /* Counts the entries of a user. */
@@ -37,8 +37,8 @@ struct fs_stats_table {
 	size_t count;
 	struct share *shares[TABLE_USERS];
 	struct entry
-	    /* counts for all without an entry of their own; constant but for its counters
-	     */
+	    /* counts everything without an entry of its own; constant but for its
+	     * counters */
 	    other;
 };
 
@@ -129,7 +129,7 @@ static bool has_room(const struct fs_stats_table *t, const struct share *share, 
 	const size_t left =
 	    t->count < FS_STATS_MAX_WRITERS ? FS_STATS_MAX_WRITERS - t->count : 0;
 
-	if (rest || share->count < TABLE_LEAST - 1) /* a user has one rest */
+	if (rest || share->count < TABLE_LEAST - 1) /* a user has one such rest */
 		return t->count < FS_STATS_MAX_WRITERS + TABLE_TOP;
 	return share->uid == 0 || share->uid == t->owner ? left > 0 : share->count < left;
 }
@@ -173,7 +173,7 @@ struct fs_writer_stats *fs_stats_writer(struct fs_stats *s, const char *program,
 	return e ? &e->stats : &t->other.stats;
 }
 
-/* NULL until something had to be counted there. */
+/* Returns the counters of the rest; NULL until something had to be counted there. */
 static const struct fs_writer_stats *others(struct fs_stats_table *t)
 {
 	const struct fs_writer_stats *w = &t->other.stats;

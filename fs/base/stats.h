@@ -61,7 +61,7 @@ struct fs_stats {
 	struct fs_stats_table *table;
 };
 
-/* `owner` may use the whole bound, like root. */
+/* Makes the table. `owner` may use the whole bound, like root. 0 or -errno. */
 int fs_stats_init(struct fs_stats *s, uid_t owner);
 void fs_stats_deinit(struct fs_stats *s);
 /* Finds or makes the entry. Never returns NULL: without memory everybody shares one

@@ -39,7 +39,7 @@ static struct bucket buckets[BUCKETS];
 static int64_t last_sweep;
 static bool log_debug, log_mounting;
 static uint64_t log_written, log_suppressed, log_undelivered;
-/* of the undelivered lines, since a line last reported them */
+/* undelivered lines that no line has reported yet */
 static uint64_t log_untold;
 
 static void (*_Atomic log_tap)(int priority, uid_t uid, const char *event,
@@ -50,7 +50,7 @@ static void (*_Atomic log_tap)(int priority, uid_t uid, const char *event,
 struct line {
 	char text[LINE_MAX_BYTES];
 	size_t len;
-	size_t limit; /* what is added must end before this */
+	size_t limit; /* where what is added must end */
 };
 
 static bool line_add(struct line *l, const char *text, size_t len)
@@ -100,7 +100,7 @@ static void line_add_value(struct line *l, const char *value)
 	size_t len = strlen(value), end, limit = l->limit;
 
 	end = l->len + VALUE_MAX_BYTES;
-	/* Room for the end of a cut value. */
+	/* Leaves room for the end of a value that is cut. */
 	l->limit = (end < limit ? end : limit) - 4;
 	(void)line_add(l, "\"", 1);
 	for (size_t i = 0; i < len;) {
@@ -205,7 +205,8 @@ static void sweep(int64_t now)
 
 		log_untold = 0;
 		line_write(LOG_WARNING, "suppressed", fields);
-		/* Not taken either: it is reported later, and does not count itself. */
+		/* If this line is not taken either it is reported later, and does not
+		 * count itself. */
 		if (log_untold) {
 			log_untold = count;
 			log_undelivered--;

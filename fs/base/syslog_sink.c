@@ -23,7 +23,7 @@
 
 #define SYSLOG_PATH   "/dev/log"
 #define JOURNAL_PATH  "/run/systemd/journal/socket"
-#define STDERR_WAIT   20 /* milliseconds, once, for a reader that is a little behind */
+#define STDERR_WAIT   20 /* milliseconds, once, for a reader that is a little slow */
 #define RETRY_SECONDS 1	 /* between attempts to reach a syslog that is not there */
 
 enum sink { SINK_STDERR, SINK_SYSLOG, SINK_JOURNAL, SINK_FILE, SINK_NONE };
@@ -32,7 +32,7 @@ static enum sink sink = SINK_STDERR;
 static const char *sink_file; /* its path */
 static int file_fd = -1;
 static int64_t file_looked; /* when the name was last compared with the file */
-static int last_error;	    /* -errno */
+static int last_error;	    /* -errno of the last line that was not delivered */
 static bool stderr_behind; /* the last line was not taken: do not wait again */
 static int socket_fd = -1;
 static bool socket_stream; /* lines end in a NUL there */
@@ -118,7 +118,8 @@ static size_t head(int priority, char *buf, size_t size)
 	return n > 0 && (size_t)n < size ? (size_t)n : 0;
 }
 
-/* The end of a line: a NUL on a stream, a newline in the journal's list of fields. */
+/* Sends a line with its end: a NUL on a stream, a newline in the journal's list of
+ * fields. */
 static bool write_socket(int priority, const char *line, size_t len)
 {
 	char start[128];
@@ -130,7 +131,7 @@ static bool write_socket(int priority, const char *line, size_t len)
 	struct msghdr message = {.msg_iov = iov};
 	size_t want;
 
-	/* Twice: a syslogd that was restarted is found again at once. */
+	/* Two attempts find a restarted syslogd at once. */
 	for (int i = 0; i < 2 && connected(); i++) {
 		ssize_t n;
 
@@ -143,8 +144,8 @@ static bool write_socket(int priority, const char *line, size_t len)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ||
 			      errno == ENOBUFS || errno == EMSGSIZE))
 			return false;
-		/* Gone, or half a line was written to a stream: only a new connection
-		 * helps. */
+		/* The peer is gone, or half a line was written to a stream: only a new
+		 * connection helps. */
 		close(steal_fd(&socket_fd));
 		last_attempt -= RETRY_SECONDS;
 	}

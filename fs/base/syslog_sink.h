@@ -13,12 +13,12 @@
  * Also ignores SIGPIPE, for a reader of standard error that goes away. 0 or -errno (of a
  * file); -EINVAL: a file that is no regular one. */
 int fs_syslog_sink_open(const char *where);
-/* `line` has no newline. False: it was not delivered. */
+/* Writes a line, given without its newline. False: it was not delivered. */
 bool fs_syslog_sink_write(int priority, const char *line, size_t len);
 /* Writes a line to standard error in any case. */
 void fs_syslog_sink_stderr(const char *line, size_t len);
-/* -errno of the last line that was not delivered, 0: there was none since the last one
- * that was. *to: what the receiver is called, static or as it was given. */
+/* Returns -errno if the last line was not delivered, else 0. *to: the name of the
+ * receiver, static or as it was given. */
 int fs_syslog_sink_error(const char **to);
 
 #endif

@@ -11,8 +11,9 @@
 #include "base/error.h"
 #include "base/hash.h"
 
-/* Inode numbers are used again at once, and times are coarse; only the file handle tells
- * two files with one number apart. 0 on file systems without handles. */
+/* Returns a hash of the file handle. Inode numbers are used again at once, and times are
+ * coarse; only the handle tells two files with one number apart. 0 on file systems
+ * without handles. */
 uint64_t fs_version_generation(int dir, const char *name)
 {
 	union {

@@ -19,10 +19,11 @@ struct fs_version {
 	uint64_t generation; /* which file of this number */
 };
 
-/* statefile_lost.c. Of `name` in `dir`, or with "" of the descriptor itself. */
+/* Returns the generation of `name` in `dir`, or with "" of the descriptor itself; 0: not
+ * known. */
 uint64_t fs_version_generation(int dir, const char *name);
-/* Finds which content is there: of `name` in `dir`, or with "" of the descriptor itself;
- * *st comes with it. 0 or -errno. */
+/* Finds the version of `name` in `dir`, or with "" of the descriptor itself, and its
+ * attributes. 0 or -errno. */
 int fs_version_of(int dir, const char *name, struct fs_version *v,
 		  struct stat *st) jsonl_must_check;
 bool fs_version_same(const struct fs_version *a, const struct fs_version *b);

@@ -19,10 +19,9 @@
 #include "report/report.h"
 #include "tree/mount.h"
 
-#define INDEX_NAME "quarantine.jsonl"
-#define PACKET_FULL                                                                      \
-	(FS_CONTROL_PACKET / 4)		   /* bytes of strings: escaped they are longer */
-#define LINE_LIMIT (FS_CONTROL_PACKET / 8) /* a longer line of the index is left out */
+#define INDEX_NAME  "quarantine.jsonl"
+#define PACKET_FULL (FS_CONTROL_PACKET / 4) /* of strings, before escaping */
+#define LINE_LIMIT  (FS_CONTROL_PACKET / 8) /* a longer line of the index is left out */
 
 struct listing {
 	const struct fs_control_request *r;
@@ -33,7 +32,7 @@ struct listing {
 
 /* ---- packets ---- */
 
-/* 0 or -errno: the client is gone, or does not take it. */
+/* Sends the packet. 0 or -errno: the client is gone, or does not read. */
 static int packet_send(struct listing *l)
 {
 	struct jsonl_report *packet = jsonl_report_object();
@@ -53,7 +52,7 @@ static int packet_send(struct listing *l)
 	return send(l->r->client, text, len, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* `list`: of the two, as they are once a full packet is sent. */
+/* Adds a string to one of the two lists, after sending the packet if it is full. */
 static int packet_add(struct listing *l, struct jsonl_report **list, const char *text)
 {
 	int rc = l->filled >= PACKET_FULL ? packet_send(l) : 0;
@@ -72,7 +71,8 @@ bool fs_control_is_entry_name(const char *name)
 	return name && name[0] && name[0] != '.' && !strchr(name, '/');
 }
 
-/* Returns true for the name of an entry. *known: the client may know of it. */
+/* Returns true when the name is that of an entry. *known: the client may know that it
+ * exists. */
 static bool is_entry(const struct listing *l, const char *name, bool *known)
 {
 	struct stat st;
@@ -108,8 +108,8 @@ static int list_directory(struct listing *l)
 	return rc;
 }
 
-/* A line of the index; its entry may be of somebody else's file that the client wrote to.
- */
+/* Adds a line of the index, whose entry may be of another user's file that the client
+ * wrote to. */
 static int list_line(void *ctx, const struct jsonl_report *line, const char *text)
 {
 	struct listing *l = ctx;

@@ -24,7 +24,7 @@
 #include "report/report.h"
 
 #define EVENTS_RING    1024
-#define EVENTS_SECONDS 1 /* then a look whether the follower is still there */
+#define EVENTS_SECONDS 1 /* then it checks whether the follower is still there */
 
 static struct {
 	pthread_mutex_t lock; /* a leaf */
@@ -33,10 +33,10 @@ static struct {
 	/* Under lock: */
 	bool ended;
 	struct event {
-		uid_t uid; /* whose program it is about; -1: nobody's */
+		uid_t uid; /* the user whose program it is about; -1: no user's */
 		char *text;
 	} ring[EVENTS_RING];
-	uint64_t next; /* number of the event that comes */
+	uint64_t next; /* number of the next event */
 } events = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static char *event_text(uid_t uid, const char *event, const struct fs_field *fields)
@@ -82,7 +82,7 @@ static void events_tap(int priority, uid_t uid, const char *event,
 	pthread_mutex_lock(&events.lock);
 	place = &events.ring[events.next++ % EVENTS_RING];
 	free(place->text);
-	*place = (struct event){event_uid(fields), text}; /* NULL counts as missed */
+	*place = (struct event){event_uid(fields), text}; /* NULL: missed */
 	pthread_cond_broadcast(&events.more);
 	pthread_mutex_unlock(&events.lock);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* replace and repair: a log gets new content as a whole while programs go on appending to
- * it. The rewriting itself is rewrite_archive.c's, as for programs that are allowed to.
- */
+/* Carries out replace and repair: a log gets new content as a whole while programs go on
+ * appending to it. Rewriting is done as for programs with rewrite=archive
+ * (log/replace.c). */
 #include "control/files.h"
 
 #include <errno.h>
@@ -43,7 +43,7 @@
 #include "tree/path.h"
 #include "vault/staged.h"
 
-#define FILES_RETRY_MS 10 /* while somebody outside holds the lock */
+#define FILES_RETRY_MS 10 /* between two tries while a lock is held outside */
 
 /* Returns true when the mount is about to end; for steps that take long. */
 static bool is_stopping(const struct fs_mount *m)
@@ -51,7 +51,7 @@ static bool is_stopping(const struct fs_mount *m)
 	return m->vault.draining || m->vault.control_stopping;
 }
 
-/* A log that is being rewritten. */
+/* Describes a log that is being rewritten. */
 struct log {
 	struct fs_mount *m;
 	const struct fs_control_request *r;
@@ -99,8 +99,8 @@ int fs_control_walk(struct fs_mount *m, const char *path, struct fs_inode **out,
 	return rc;
 }
 
-/* Other users than the owner of the mount learn nothing about files that are not theirs.
- */
+/* Finds the log. Users other than the owner of the mount learn nothing about files that
+ * are not theirs. 0 or -errno. */
 static int find_log(struct log *l)
 {
 	const struct fs_control_request *r = l->r;
@@ -196,7 +196,7 @@ static void tell(const struct log *l, const char *event, int rc)
 	const char *as = jsonl_report_get_string(l->r->args, "as");
 	char name[64];
 
-	/* It is the client's text, as long as it likes; and so are its failures. */
+	/* The text is the client's, of any length. */
 	(void)snprintf(name, sizeof(name), "%s", as ? as : "");
 	FS_SYSLOG(rc ? LOG_WARNING : LOG_NOTICE, rc ? l->r->uid : (uid_t)-1, event,
 		  FS_STR("path", l->path), FS_STR("as", name), FS_INT("pid", l->r->pid),
@@ -279,14 +279,14 @@ static int repair_progress(void *ctx, uint64_t bytes)
 	return is_stopping(((struct log *)ctx)->m) ? -ECANCELED : 0;
 }
 
-/* Looks for writers, as far as they can be seen. */
+/* Asks for jsonl_file_ask_writers(). 1 or 0. */
 static int has_writers(int fd)
 {
 	return fs_has_writers(fd) > 0;
 }
 
-/* Looks for programs that have it open for writing, in the mount or outside of it. 1, 0
- * or -errno. */
+/* Looks for programs that have the log open for writing, in the mount or outside of it.
+ * 1, 0 or -errno. */
 static int is_written(struct log *l)
 {
 	unsigned writers;
@@ -323,8 +323,7 @@ static int repair(struct log *l)
 
 	times[0] = st.st_atim;
 	times[1] = st.st_mtim;
-	/* Its tail is brought in order first, as before every append, where that can be.
-	 */
+	/* A torn tail is repaired first if possible, as before every append. */
 	if (!rc)
 		rc = fs_freeze_any(l->file, (unsigned)l->settings->locktimeout_ms, &end);
 	if (rc < 0)
@@ -342,7 +341,7 @@ static int repair(struct log *l)
 	add_counts(l->r->reply, &counts);
 	if (!jsonl_repair_is_needed(&counts))
 		return 0;
-	/* The bad lines are on the disk before they leave the log. */
+	/* The bad lines must be on the disk before they leave the log. */
 	if (syncfs(l->m->vault.state_fd) < 0)
 		return -errno;
 	return put_in_place(l, (off_t)counts.bytes, times);

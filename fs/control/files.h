@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Carries out requests that give a log new content as a whole. The file's owner may make
- * them, too. */
+ * them, too. On the client's thread. */
 #ifndef FS_CONTROL_FILES_H
 #define FS_CONTROL_FILES_H
 
@@ -20,8 +20,8 @@ int fs_control_replace(struct fs_control_request *r) jsonl_must_check;
  * log open for writing. The reply has the counts of struct jsonl_repair_counts, and
  * "archive" when the log has changed. */
 int fs_control_repair(struct fs_control_request *r) jsonl_must_check;
-/* The node of a path from the vault's root, with a reference. Never through a symbolic
- * link. 0 or -errno. */
+/* Finds the node of a path from the vault's root, with a reference; never through a
+ * symbolic link. 0 or -errno. */
 int fs_control_walk(struct fs_mount *m, const char *path, struct fs_inode **out,
 		    struct stat *st);
 

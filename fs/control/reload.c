@@ -31,7 +31,7 @@
 #define RELOAD_TOLD 20 /* open files that are named in the log */
 
 struct fs_reload {
-	pthread_mutex_t turn; /* one at a time; taken before any other lock; under it: */
+	pthread_mutex_t turn; /* one reload at a time; before any other lock; under it: */
 	bool ready, wanted;
 	/* Where the file lies, if the mount hides it. */
 	int dir; /* O_PATH; -1: m->vault.config.path leads to it */
@@ -40,8 +40,8 @@ struct fs_reload {
 
 /* ---- where it is ---- */
 
-/* Opens a file that lies below the mount point beforehand: through the mount it would be
- * read by the daemon that serves it. */
+/* Opens the configuration file beforehand if it lies below the mount point: later the
+ * daemon would have to serve it to itself. */
 static int open_hidden(struct fs_mount *m, struct fs_reload *l)
 {
 	cleanup_free char *real = realpath(m->vault.config.path, NULL);
@@ -59,13 +59,13 @@ static int open_hidden(struct fs_mount *m, struct fs_reload *l)
 	return l->dir < 0 ? -errno : 0;
 }
 
-/* Takes over bounds, which are compared anew each time and may change at any moment. What
- * was kept under a larger bound stays. */
+/* Takes over the bounds, which are read at each comparison and so may change at any
+ * moment. What was kept under a larger bound stays. */
 static void take_bounds(struct fs_mount *m, const struct jsonl_config *config)
 {
 	atomic_store(&m->vault.pending_max, config->pending_max);
 	fs_archive_bound(&m->vault, config->archive_max, config->archive_age);
-	if (m->vault.quarantine) /* none on a read-only vault that never had one */
+	if (m->vault.quarantine) /* a read-only vault may have none */
 		jsonl_quarantine_bound(m->vault.quarantine, config->quarantine_max);
 }
 
@@ -106,7 +106,7 @@ struct telling {
 	unsigned told;
 };
 
-/* The descriptor of a handle that is listed is open. */
+/* Names a handle in the log. Handles in the list have an open descriptor. */
 static bool tell_of_writer(struct fs_handle *h, void *ctx)
 {
 	struct telling *t = ctx;
@@ -126,7 +126,8 @@ static bool tell_of_writer(struct fs_handle *h, void *ctx)
 	return ++t->told < RELOAD_TOLD;
 }
 
-/* Plain handles of files that are not plain any more bypass the rules. */
+/* Names handles for plain files whose class is not plain any more: these bypass the
+ * rules. */
 static void tell_of_writers(struct fs_mount *m)
 {
 	struct telling t = {.m = m};
@@ -160,7 +161,7 @@ static int reload_config(struct fs_mount *m, struct fs_reload *l, char **kept,
 	}
 	take_bounds(m, &new);
 	fs_snapshot_set(&m->vault.snapshot, &new);
-	/* What is kept open of files that nobody uses was opened by the old ones. */
+	/* Files that are kept open without users were opened by the old rules. */
 	fs_idle_drop(m, NULL);
 	return 0;
 }

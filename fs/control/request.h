@@ -15,8 +15,8 @@ struct fs_control_request {
 	uid_t uid;
 	gid_t gid;
 	bool owner; /* from root, or from the user that mounted */
-	/* Or from the owner of the vault's directory, who may list, restore and drop every
-	 * entry but has no power over the files of others. */
+	/* Or the request is from the owner of the vault's directory, who may list,
+	 * restore and drop every entry but has no power over the files of others. */
 	bool keeper;
 	const struct jsonl_report *args;
 	/* The connection. The packet is still unread, with the descriptors that came with

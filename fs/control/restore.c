@@ -41,7 +41,8 @@ static int open_parent(struct fs_mount *m, const char *path, const char **name)
 	return fs_open_beneath(&m->vault, dir, O_RDONLY | O_DIRECTORY);
 }
 
-/* Beside its place first, then by a rename: it is there as a whole or not at all. */
+/* Copies the file beside its place and renames the copy, so that all of it appears or
+ * nothing. */
 static int put(struct fs_mount *m, int fd, const char *path)
 {
 	const struct jsonl_settings *settings =
@@ -74,7 +75,7 @@ static int put(struct fs_mount *m, int fd, const char *path)
 	return rc;
 }
 
-/* The kernel may know that nothing is there, or what was. */
+/* Tells the kernel, which may remember that there is no such file, or the old length. */
 static void tell_kernel(struct fs_mount *m, const char *path)
 {
 	const char *slash = strrchr(path, '/');

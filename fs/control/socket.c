@@ -27,8 +27,8 @@
 #include "report/report.h"
 #include "tree/mount.h"
 
-#define CONTROL_SECONDS	  10 /* for a client to send, and to take what it is sent */
-#define CONTROL_OF_OTHERS 24 /* clients that are not root, together */
+#define CONTROL_SECONDS	  10 /* for a client to send its request, or to take an answer */
+#define CONTROL_OF_OTHERS 24 /* all clients that are not root */
 #define CONTROL_OF_ONE	  8  /* of one uid that is not root */
 #define CONTROL_NAMES	  16 /* mounts of one source at the same time */
 
@@ -41,7 +41,7 @@ struct client {
 struct fs_control {
 	int fd;
 	struct sockaddr_un address;
-	ino_t ino; /* of the socket's name, so that nobody else's is removed */
+	ino_t ino; /* inode of the socket's name: no other is removed */
 	pthread_t thread;
 	pthread_mutex_t lock; /* a leaf; under it: */
 	pthread_cond_t ended;
@@ -51,7 +51,7 @@ struct fs_control {
 
 /* ---- where ---- */
 
-/* A directory that nobody but its owner can put names into. 0 or -errno. */
+/* Makes or checks a directory into which only its owner can put names. 0 or -errno. */
 static int own_directory(const char *path, mode_t mode)
 {
 	struct stat st;
@@ -69,7 +69,8 @@ static int own_directory(const char *path, mode_t mode)
  * (cron, su). */
 static int make_directory(const struct fs_mount *m, char *path, size_t size)
 {
-	/* One thread yet that could change it. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+	/* No other thread yet that could change it.
+	 * NOLINTNEXTLINE(concurrency-mt-unsafe) */
 	const char *runtime = m->vault.uid ? getenv("XDG_RUNTIME_DIR") : NULL;
 	int rc = -ENOENT;
 
@@ -98,8 +99,8 @@ static bool is_answered(const struct sockaddr_un *address)
 		errno == EAGAIN);
 }
 
-/* Lets one daemon at a time choose a name; -1: without that, as another has stopped in the
- * middle of it. */
+/* Locks the directory, so that one daemon at a time chooses a name. -1: another has
+ * stopped while it held the lock, which is then done without. */
 static int names_lock(const char *dir)
 {
 	cleanup_close int fd = -1;
@@ -110,8 +111,8 @@ static int names_lock(const char *dir)
 	return fd >= 0 && fs_lock_wait(fd, FS_LOCK_MS) == 0 ? steal_fd(&fd) : -1;
 }
 
-/* Takes the name of the vault, or with a number where other mounts of the same source have
- * that. The name that a daemon has left when it died is taken over in one step. */
+/* Takes the name of the vault, with a number if other mounts of the same source have it.
+ * A name left by a daemon that died is replaced in one step. */
 static int take_name(struct fs_control *c, const char *dir, const struct stat *root)
 {
 	struct sockaddr_un *a = &c->address, fresh = {.sun_family = AF_UNIX};
@@ -167,7 +168,7 @@ static void send_report(int fd, struct jsonl_report *reply)
 	size_t len = text ? strlen(text) : 0;
 
 	if (len && len <= FS_CONTROL_PACKET)
-		/* A client that does not take it has its own trouble. */
+		/* If the client does not take it that is its own loss. */
 		(void)!send(fd, text, len, MSG_NOSIGNAL);
 }
 
@@ -181,8 +182,9 @@ static void send_error(int fd, struct jsonl_report *reply, int rc)
 	send_report(fd, reply);
 }
 
-/* A request as text, to be freed; NULL after -errno in *rc. The packet stays where it is, with
- * the descriptors that came with it: they may be of a file system whose close(2) never ends. */
+/* Reads a request: text, to be freed; NULL after -errno in *rc. The packet stays in the
+ * socket, with the descriptors that came with it: these may be of a file system whose
+ * close(2) never ends. */
 static char *receive(int fd, int *rc)
 {
 	cleanup_free char *buf = malloc(FS_CONTROL_PACKET + 1);
@@ -235,8 +237,8 @@ static void serve(struct client *c)
 	}
 	jsonl_report_free(r.reply);
 	jsonl_report_free(args);
-	/* Of what is left unread the client would hear before it reads the answer; the kernel
-	 * drops the descriptors without closing them as a program does. */
+	/* Unread data would reset the connection before the client reads the answer. The
+	 * kernel drops descriptors in the packet without the close(2) of a program. */
 	(void)!recv(c->fd, &byte, sizeof(byte), MSG_DONTWAIT);
 }
 
@@ -249,7 +251,7 @@ static void *client_main(void *arg)
 	pthread_mutex_lock(&control->lock);
 	close(steal_fd(&c->fd));
 	control->count--;
-	/* Under the lock: the thread that waits for it frees all this. */
+	/* Signalled under the lock: the thread that waits for it frees all this. */
 	pthread_cond_signal(&control->ended);
 	pthread_mutex_unlock(&control->lock);
 	return NULL;
@@ -257,7 +259,7 @@ static void *client_main(void *arg)
 
 /* ---- letting them in ---- */
 
-/* A place for a client of this uid, or NULL. Under lock. */
+/* Finds a place for a client of this uid; NULL: there are too many. Under lock. */
 static struct client *find_place(struct fs_control *c, uid_t uid)
 {
 	struct client *place = NULL;
@@ -333,7 +335,7 @@ static void *control_main(void *arg)
 				refuse(fd, rc);
 		} else if (!m->vault.control_stopping && errno != EINTR &&
 			   errno != ECONNABORTED) {
-			nanosleep(&pause, NULL); /* no descriptor is free, say */
+			nanosleep(&pause, NULL); /* perhaps no descriptor is free */
 		}
 	}
 	return NULL;

@@ -26,7 +26,8 @@
 #include "tree/mount.h"
 #include "vault/archive.h"
 
-/* Every entry that was named is gone, or listed: {"failed": [{name, text}]}. */
+/* Drops the entries that are named. The reply lists those that failed: {"failed":
+ * [{name, text}]}. */
 static int drop_each(struct fs_control_request *r,
 		     int (*drop)(struct fs_control_request *r, const char *name))
 {
@@ -76,8 +77,8 @@ static int quarantine_drop(struct fs_control_request *r)
 	return rc ? rc : jsonl_quarantine_settle(r->m->vault.quarantine);
 }
 
-/* Returns true when the entry is of a file of the client's, who can then read and restore
- * it. */
+/* Returns true when the entry is of a file of the client's, who can then read and
+ * restore it. */
 static bool is_his(const struct fs_control_request *r, const char *name)
 {
 	char path[sizeof("quarantine/") + NAME_MAX];
@@ -89,7 +90,7 @@ static bool is_his(const struct fs_control_request *r, const char *name)
 			    st.st_uid == r->uid);
 }
 
-/* The records of an entry were appended again, through the mount. */
+/* Notes that the records of an entry were appended again, through the mount. */
 static int quarantine_restored(struct fs_control_request *r)
 {
 	const char *name = jsonl_report_get_string(r->args, "name");
@@ -163,7 +164,7 @@ static int ping(struct fs_control_request *r)
 }
 
 enum who {
-	ANYBODY, /* it looks itself who asks */
+	ANYBODY, /* it checks the client itself */
 	KEEPER,
 	OWNER
 };

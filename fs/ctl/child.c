@@ -11,7 +11,7 @@
 
 #include "base/cleanup.h"
 
-/* Waits until the child has ended, or the time is over. 0 or -errno. */
+/* Waits until the child has ended, for at most `limit` milliseconds. 0 or -errno. */
 static int wait_for_end(pid_t child, int limit)
 {
 	cleanup_close int fd = (int)syscall(SYS_pidfd_open, child, 0);
@@ -31,7 +31,7 @@ int ctl_child(int (*run)(void *ctx), void *ctx, int out, int limit)
 	pid_t child;
 	int status = 0, rc;
 
-	(void)fflush(NULL); /* else both would write it */
+	(void)fflush(NULL); /* or both processes write what is buffered */
 	child = fork();
 	if (child < 0)
 		return -errno;
@@ -43,7 +43,8 @@ int ctl_child(int (*run)(void *ctx), void *ctx, int out, int limit)
 	}
 	rc = wait_for_end(child, limit);
 	if (rc < 0) {
-		/* A child that waits for a daemon that hangs ends by this; we do not wait for it. */
+		/* Not waited for: a child that asks a hung daemon may take long to
+		 * die. */
 		(void)kill(child, SIGKILL);
 		(void)waitpid(child, &status, WNOHANG);
 		return rc;

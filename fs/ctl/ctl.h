@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Defines what the commands of jsonlfsctl share: exit codes, messages, the vault that a
- * path lies in. One thread. Every command prints its own messages; standard output
- * carries results only. */
+/* Defines what every command of jsonlfsctl uses: exit codes, messages, numbers and names
+ * as text. One thread. Messages go to standard error, results alone to standard
+ * output. */
 #ifndef FS_CTL_CTL_H
 #define FS_CTL_CTL_H
 
@@ -15,8 +15,8 @@
 enum ctl_exit {
 	CTL_OK = 0,
 	CTL_REPAIRED = 1, /* damage was repaired */
-	CTL_DAMAGE = 4,	  /* left as it was */
-	CTL_FAILURE = 8,  /* something could not be read, or not be done */
+	CTL_DAMAGE = 4,	  /* damage was found and left alone */
+	CTL_FAILURE = 8,  /* something could not be read or done */
 	CTL_USAGE = 16,
 };
 
@@ -33,15 +33,19 @@ extern const struct ctl_command ctl_append, ctl_archive, ctl_check, ctl_config,
     ctl_replace, ctl_report, ctl_rotate, ctl_status, ctl_watch, ctl_writers;
 
 /* ---- main.c ---- */
-/* "jsonlfsctl: ..." and a newline on standard error, as ctl_print_name() does it. */
+/* Prints "jsonlfsctl: MESSAGE" on standard error, escaped as by ctl_print_name(). */
 __attribute__((format(printf, 1, 2))) void ctl_error(const char *format, ...);
-/* Prints a message, and how to get help; returns CTL_USAGE. */
+/* Prints a message and how to get help; returns CTL_USAGE. */
 __attribute__((format(printf, 2, 3))) int ctl_usage(const struct ctl_command *command,
 						    const char *format, ...);
-/* Takes the value of option `name` if argv[*i] is that, as NAME=VALUE or NAME VALUE, and
- * steps over it. False if it is not, also when the value is missing: then the caller
- * reports an unknown option. */
+/* Takes the value of option `name`: if argv[*i] is NAME=VALUE, or NAME with an argument
+ * behind it, sets *value, steps *i over it and returns true. A NAME without a value
+ * returns false, too: the caller reports it as an unknown option. */
 bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char **value);
+
+/* Returns the index of the next option from argv[i] on, argc: there is none. Arguments
+ * before it, and all behind "--", move to argv[*out] and count there. */
+int ctl_next_option(int argc, char **argv, int i, int *out);
 
 /* ---- text.c: numbers and names as people read them ---- */
 #define CTL_NUMBER 32
@@ -49,20 +53,23 @@ bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char 
 const char *ctl_number(uint64_t n, char buf[CTL_NUMBER]);
 /* "1.2 GiB". */
 const char *ctl_bytes(uint64_t n, char buf[CTL_NUMBER]);
-/* A name that cannot do anything to the terminal: control characters and what is not
- * UTF-8 become \xNN. Returns the columns that it takes; NULL: nothing is printed. */
+/* Prints a name with control characters and invalid UTF-8 as \xNN, so that it cannot
+ * control the terminal. Returns its width in columns; with `to` NULL it only measures. */
 size_t ctl_print_name(FILE *to, const char *name);
 size_t ctl_print_bytes(FILE *to, const char *name, size_t len);
 
-/* Returns it as text, to be freed; NULL out of memory. */
+/* Returns a name escaped in the same way, to be freed; NULL out of memory. */
 char *ctl_safe_text(const char *name);
-/* Prints it on standard output, filled up with spaces. */
+/* Prints text on standard output, padded with spaces to `width`. */
 void ctl_print_column(const char *text, size_t width);
-/* Returns the width that a column needs for this text as well, with a space behind it. */
+/* Returns the larger of `width` and the columns that `text` and a space behind it
+ * need. */
 size_t ctl_column_width(size_t width, const char *text);
-/* Prints the text of a JSON document on standard output; what could do something to the
- * terminal is escaped as JSON has it. */
+/* Prints a JSON document on standard output; characters that could control the terminal
+ * become \uNNNN. */
 void ctl_print_json(const char *text);
+/* Returns a member of a report that is text, "?" if it is missing. */
+const char *ctl_text_of(const struct jsonl_report *o, const char *key);
 /* Prints a report on standard output, indented, and frees it. 0 or CTL_FAILURE. */
 int ctl_print_report(struct jsonl_report *o);
 

@@ -15,7 +15,7 @@ static const struct ctl_command *const commands[] = {
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-/* Names, and what others have said, may be part of the message. */
+/* File names and text from the daemon may be part of a message, so it is escaped. */
 static void print_message(const char *format, va_list ap)
 {
 	cleanup_free char *text = NULL;
@@ -32,7 +32,7 @@ void ctl_error(const char *format, ...)
 {
 	va_list ap;
 
-	/* Where both streams are one, in order. */
+	/* The order counts where both streams go to one place. */
 	(void)fflush(stdout);
 	(void)fputs("jsonlfsctl: ", stderr);
 	va_start(ap, format);
@@ -69,6 +69,17 @@ bool ctl_take_value(const char *name, int argc, char **argv, int *i, const char 
 		return false;
 	*value = argv[++*i];
 	return true;
+}
+
+int ctl_next_option(int argc, char **argv, int i, int *out)
+{
+	for (; i < argc && argv[i][0] != '-'; i++)
+		argv[(*out)++] = argv[i];
+	if (i == argc || strcmp(argv[i], "--") != 0)
+		return i;
+	while (++i < argc)
+		argv[(*out)++] = argv[i];
+	return argc;
 }
 
 static void ctl_help(const struct ctl_command *command)
@@ -134,7 +145,7 @@ int main(int argc, char **argv)
 {
 	int code = run(argc, argv);
 
-	/* A report that did not get out whole is no report. */
+	/* A script must not take a truncated report for a whole one. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		ctl_error("cannot write to standard output");
 		code |= CTL_FAILURE;

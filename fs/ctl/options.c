@@ -9,7 +9,7 @@ static const char *const names[CTL_OPTIONS] = {
     "match", "exclude",	 "generations", "maxdepth", "maxrecord",     "pipebuf",
     "value", "oversize", "blank",	"config",   "quarantine_max"};
 
-/* Of these, what a rule may give; and what makes a file governed or not. */
+/* Options that a rule can set for the files it matches. */
 static const char *const per_file[] = {"class", "maxdepth", "maxrecord", "pipebuf",
 				       "value", "oversize", "blank"};
 
@@ -62,7 +62,7 @@ static int set_option(const struct ctl_command *command, struct jsonl_config *co
 	return explain(command, rc, error);
 }
 
-/* A running mount knows its own options: they are the defaults. */
+/* Takes the options of a running mount as defaults. */
 static int take_from_mount(const struct ctl_command *command, struct jsonl_config *config,
 			   const struct jsonl_report *status)
 {
@@ -104,8 +104,8 @@ static int add_rule(const struct ctl_command *command, struct jsonl_config *conf
 	return explain(command, rc, error);
 }
 
-/* The rules by which it judges just now; its configuration file may say something else by
- * now, and need not be readable from here. */
+/* Takes the rules that the mount applies now. Its configuration file may have changed
+ * since, and may not be readable for us. */
 static int take_rules(const struct ctl_command *command, struct jsonl_config *config,
 		      const struct jsonl_report *status)
 {
@@ -129,7 +129,8 @@ static int take_rules(const struct ctl_command *command, struct jsonl_config *co
 	return code;
 }
 
-/* Options of the command line hold for each file, whatever a rule says about it. */
+/* Adds a rule for all files, so that options of the command line win over every other
+ * rule. */
 static int override_rules(const struct ctl_command *command, const struct ctl_options *o,
 			  struct jsonl_config *config)
 {
@@ -156,7 +157,8 @@ int ctl_options_apply(const struct ctl_command *command, const struct ctl_option
 	int config_file = find("config", 6);
 	int rc = 0;
 
-	/* The file first, wherever it stands: single options override it. */
+	/* The file is read first, wherever --config stands: the other options override
+	 * it. */
 	if (o->set[config_file]) {
 		rc = set_option(command, config, "config", o->set[config_file]);
 	} else if (v->status) {

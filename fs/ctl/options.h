@@ -19,16 +19,16 @@ struct ctl_options {
 /* Takes --NAME=VALUE or --NAME VALUE at argv[*i]. 0, or CTL_USAGE after a message. */
 int ctl_options_take(const struct ctl_command *command, struct ctl_options *o, int argc,
 		     char **argv, int *i);
-/* `config` has the defaults. A running mount's options and rules override them, or those
- * of --config, when that is given; what the command line says besides holds for every
- * file. 0, or an exit code after a message. */
+/* Fills in `config`, which has the defaults: from the file of --config, or without one
+ * from the running mount; then from the other options of the command line, which hold for
+ * every file. 0, or an exit code after a message. */
 int ctl_options_apply(const struct ctl_command *command, const struct ctl_options *o,
 		      const struct ctl_vault *v, struct jsonl_config *config);
-/* Finds the limits of records in the file of this path from the vault's root. 0 or
- * -ENOMEM. */
+/* Finds the limits that the records of a file have; `path` begins at the vault's root. 0
+ * or -ENOMEM. */
 int ctl_options_limits(struct jsonl_policy *policy, const char *path,
 		       struct jsonl_limits *limits) jsonl_must_check;
-/* Fills in the limits for a single file. 0, -ENOMEM or -EINVAL. */
+/* Finds them for a single file. 0, -ENOMEM or -EINVAL. */
 int ctl_options_limits_of(const struct jsonl_config *config, const char *path,
 			  struct jsonl_limits *limits) jsonl_must_check;
 

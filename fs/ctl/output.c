@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "ctl/find/vault.h"
 
-#define TRIES 100 /* names of the new file */
+#define TRIES 100 /* random names for the new file */
 
 static const char *explain(const char *path, int rc)
 {
@@ -49,8 +49,8 @@ static uid_t owner_of(const char *vault)
 	return owner;
 }
 
-/* Checks the directory. If other users can write in it, they could give the new file's
- * name to one of theirs, unless the directory is sticky. */
+/* Refuses a directory in which other users could put a file of theirs in place of the new
+ * one. In a sticky directory they cannot. */
 static int judge_directory(int dir, uid_t owner)
 {
 	struct stat st;
@@ -91,7 +91,7 @@ static int find_directory(struct ctl_output *o, uid_t owner)
 	return rc ? rc : judge_name(o);
 }
 
-/* Makes a file under a name that nobody can have taken before. */
+/* Creates the file under a random name, which nobody can have taken on purpose. */
 static int make_file(struct ctl_output *o)
 {
 	unsigned long long number;

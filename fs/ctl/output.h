@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A report that goes to a file instead of standard output, also as root and into a
- * directory of somebody else's: nobody can make it overwrite another file. One thread. */
+/* Writes a report to a file instead of standard output. Safe for root in a directory of
+ * another user: nobody can make it overwrite some other file. One thread. */
 #ifndef FS_CTL_OUTPUT_H
 #define FS_CTL_OUTPUT_H
 
@@ -9,7 +9,7 @@
 struct ctl_output {
 	const char *path; /* NULL: standard output stays what it is */
 	int dir;
-	int saved; /* standard output as it was */
+	int saved; /* standard output from before */
 	char name[NAME_MAX + 1];
 	char temp[NAME_MAX + 1];
 };
@@ -18,9 +18,9 @@ struct ctl_output {
  * caller's, or of the owner of `vault` (a path, may be NULL). Follows no link of other
  * users. 0, or an exit code after a message. Pair with _end if 0. */
 int ctl_output_begin(struct ctl_output *o, const char *path, const char *vault);
-/* Gives the file its name, in place of an earlier one, durably; unless `code` is
- * CTL_USAGE, or something could not be written. Returns `code`, with CTL_FAILURE after a
- * message. */
+/* Syncs the file and renames it to `path`, over an earlier one; removes it if `code` has
+ * CTL_USAGE or if something could not be written. Returns `code`, with CTL_FAILURE added
+ * after a message. */
 int ctl_output_end(struct ctl_output *o, int code);
 
 #endif

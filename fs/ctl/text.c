@@ -98,7 +98,7 @@ void ctl_print_column(const char *text, size_t width)
 	printf("%*s", used < width ? (int)(width - used) : 1, "");
 }
 
-/* Unsafe characters stand in strings only, where JSON has an escape for them. */
+/* Unsafe characters are in strings only, where JSON has an escape for them. */
 void ctl_print_json(const char *text)
 {
 	size_t len = strlen(text);
@@ -113,6 +113,13 @@ void ctl_print_json(const char *text)
 			(void)fwrite(text + i, 1, n ? n : 1, stdout);
 		i += n ? n : 1;
 	}
+}
+
+const char *ctl_text_of(const struct jsonl_report *o, const char *key)
+{
+	const char *text = jsonl_report_get_string(o, key);
+
+	return text ? text : "?";
 }
 
 int ctl_print_report(struct jsonl_report *o)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* State files that are no document when they are opened, and what is kept for that case.
- */
+/* Handles state files that are not documents when they are opened, and keeps good
+ * versions for that case. */
 #include "document/broken.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@
 
 #define KEPT_DIR "last-good"
 
-/* The directory STATE/daemon/last-good, made when it is missing; descriptor or -errno. */
+/* Opens STATE/daemon/last-good, or makes it; descriptor or -errno. */
 static int kept_dir(struct fs_mount *m)
 {
 	int fd;
@@ -44,7 +44,7 @@ static int kept_dir(struct fs_mount *m)
 	return fd < 0 ? -errno : fd;
 }
 
-/* HASH-BASENAME: the hash is that of the whole path. */
+/* Makes the name HASH-BASENAME; the hash is that of the whole path. */
 static void kept_name(const char *path, char name[NAME_MAX + 1])
 {
 	const char *slash = strrchr(path, '/');
@@ -97,7 +97,7 @@ struct broken {
 	const char *name; /* in path */
 	int dir_fd;
 	int fd;			  /* the broken content */
-	char aside[NAME_MAX + 1]; /* what it is called now */
+	char aside[NAME_MAX + 1]; /* its new name */
 };
 
 static int broken_place(struct broken *b)
@@ -111,7 +111,7 @@ static int broken_place(struct broken *b)
 	return b->dir_fd < 0 ? b->dir_fd : 0;
 }
 
-/* NAME.bak-20261120T101112.123456789Z, beside it. */
+/* Renames the file to NAME.bak-20261120T101112.123456789Z. */
 static int broken_move(struct broken *b, const struct stat *want)
 {
 	char stamp[JSONL_STAMP];
@@ -178,7 +178,7 @@ int fs_document_broken(struct fs_mount *m, struct fs_inode *i,
 		return verdict < 0 ? verdict : 0;
 	if (m->vault.config.readonly)
 		return -jsonl_error_errno(verdict);
-	/* Nobody may be about to correct it, outside either. */
+	/* No program, inside or outside, may be about to correct it. */
 	rc = fs_has_writers(fd);
 	if (rc)
 		return rc > 0 ? 0 : -jsonl_error_errno(verdict);
@@ -189,8 +189,8 @@ int fs_document_broken(struct fs_mount *m, struct fs_inode *i,
 	if (rc) {
 		b.aside[0] = '\0';
 	} else {
-		/* After a power cut it may stand where it stood, and be moved once more.
-		 */
+		/* After a power cut the file may be in its old place, and be moved once
+		 * more. */
 		unsynced = fsync(b.dir_fd) < 0 ? -errno : 0;
 		rc = broken_fill(&b, settings);
 		if (rc < 0)
@@ -210,7 +210,7 @@ int fs_document_broken(struct fs_mount *m, struct fs_inode *i,
 				     : "write the state anew, or correct what was moved "
 				       "aside"));
 	if (b.aside[0]) {
-		/* The name leads elsewhere now. */
+		/* The name leads to another file now. */
 		pthread_mutex_lock(&i->lock);
 		i->stale = true;
 		pthread_mutex_unlock(&i->lock);

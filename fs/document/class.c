@@ -22,7 +22,7 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* The handle, with the file behind it. 0 or -errno. */
+/* Makes the handle and opens the file behind it. 0 or -errno. */
 static int document_new(fuse_req_t req, struct fs_inode *i, int flags,
 			struct fs_document **made)
 {
@@ -79,7 +79,8 @@ static int document_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_in
 		fs_document_free(d);
 		return rc;
 	}
-	/* What it may have read under this name before is of no matter any more. */
+	/* What the process may have read under this name before does not count any
+	 * more. */
 	if (created)
 		fs_document_seen(req, d);
 	fi->fh = (uintptr_t)&d->base;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* New content takes the place of a document, or is refused: under staged->lock. */
+/* Puts new content in the place of a document, or refuses it: under staged->lock. */
 #include "document/commit.h"
 
 #include <errno.h>
@@ -63,8 +63,8 @@ int fs_document_refuse(struct fs_document_editor *e, int code, off_t at, const c
 	return code > 0 ? -jsonl_error_errno(code) : code;
 }
 
-/* Returns true when another program has written the file since this program read it. Of a
- * program that has read nothing that is not known. */
+/* Returns true when another program has written the file since this program read it. If
+ * this program has read nothing that is not known. */
 static bool update_is_lost(struct fs_document_editor *e, const char *path,
 			   const struct fs_version *now)
 {
@@ -82,7 +82,7 @@ struct place {
 	char path[PATH_MAX];
 	const char *name; /* in path */
 	int dir_fd;
-	struct fs_version now; /* of what has the name */
+	struct fs_version now; /* version of the file that has the name */
 };
 
 static int place_find(struct fs_document_editor *e, struct place *p)
@@ -114,7 +114,7 @@ static int place_look(struct fs_document_editor *e, struct place *p)
 	return st.st_nlink > 1 ? -EMLINK : 0;
 }
 
-/* The new file has its content and is beside the old one: the moment itself. */
+/* Renames the new file, which is complete, over the old one. */
 static int document_rename(struct fs_document_editor *e, struct place *p, struct jsonl_replace *r)
 {
 	struct fs_inode *i = e->doc.base.inode;
@@ -142,7 +142,7 @@ static int document_rename(struct fs_document_editor *e, struct place *p, struct
 	if (rc)
 		return rc;
 	fs_node_replaced(e->doc.m, i, before, true);
-	/* The handle goes on with what it has written. */
+	/* From here on the handle reads what it has written. */
 	rc = e->doc.m->vault.io->refer(e->doc.m->vault.io, mine, e->doc.fd);
 	e->doc.version = written;
 	e->blind = false;
@@ -211,9 +211,7 @@ static int document_commit_placed(struct fs_document_editor *e, struct place *p)
 	return 0;
 }
 
-/* Commits. Returns the result of close. `try_only`: content that is no document yet may
- * still become one, and a failure is tried again; a later sync or close must not report
- * success for it. */
+/* Commits; see commit.h. */
 int fs_document_commit(struct fs_document_editor *e, bool try_only)
 {
 	struct place p = {.dir_fd = -1};

@@ -174,7 +174,7 @@ static void staged_end(struct fs_document_editor *e)
 	struct fs_staged *staged = e->staged;
 
 	pthread_mutex_lock(&staged->lock);
-	/* The log has the failure of a close that is not told about it. */
+	/* If no program gets the error of this close, the log has it. */
 	if (staged->dirty && staged->killed)
 		(void)!fs_document_refuse(e, -ECANCELED, 0, "rewrite-abandoned",
 					  "the file is as it was");

@@ -22,8 +22,8 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* Held from the look at the present version until the new one has its place, outside
- * tree_lock: those of one file come one after the other. */
+/* Held, outside tree_lock, from the look at the present version until the new one is in
+ * place, so that replacements of one file come one after the other. */
 #define COMMIT_LOCKS 16
 static pthread_mutex_t commit_locks[COMMIT_LOCKS] = {[0 ... COMMIT_LOCKS - 1] =
 							 PTHREAD_MUTEX_INITIALIZER};
@@ -53,9 +53,9 @@ int fs_document_lost(struct fs_mount *m, const struct jsonl_settings *settings,
 
 /* ---- a rename ---- */
 
-/* Whether the program that renames has read the file is known; of one that read for it
- * (jq . f > t && mv t f) only that it did so after the new file was begun, or it would
- * not have been begun. NULL: nothing is lost that could be seen. */
+/* Returns why a rename would lose an update, or NULL. Whether the renaming program has
+ * read the file is known. If another program read it (jq . f > t && mv t f), that is
+ * taken to have happened just before the new file was begun. */
 static const char *lost_by_rename(struct fs_mount *m, const char *path,
 				  const struct fs_process *p,
 				  const struct timespec *begun,
@@ -68,7 +68,7 @@ static const char *lost_by_rename(struct fs_mount *m, const char *path,
 			   ? NULL
 			   : "another program has written it since this one read it, and "
 			     "its change is overwritten";
-	/* A rename changes no other time. */
+	/* A rename changes the ctime, and no other time. */
 	if (begun && fs_later_time(st->st_ctim, *begun))
 		return "it was changed after the file that takes its place was begun, by "
 		       "a program that has not read it, and that change is overwritten";
@@ -91,8 +91,8 @@ int fs_document_onto(struct fs_mount *m, const struct jsonl_settings *settings,
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
 	if (!fs_process_identify(caller->pid, &p))
-		p.tgid = 0; /* of another pid namespace: has read nothing, as far as is
-			       known */
+		p.tgid =
+		    0; /* in another PID namespace: it counts as having read nothing */
 	why = lost_by_rename(m, path, &p, begun, &now, &st);
 	if (!why)
 		return 0;

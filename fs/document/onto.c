@@ -62,7 +62,8 @@ static int rename_among(struct fs_renaming *r)
 	return fd < 0 ? fd : rename_onto(r, fd);
 }
 
-/* The file was no document before: its content is judged first. */
+/* Renames a file of another class to the name of a document; its content is judged
+ * first. */
 static int rename_into(struct fs_renaming *r)
 {
 	cleanup_close int fd = -1;

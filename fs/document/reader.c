@@ -76,8 +76,8 @@ bool fs_document_stay(struct fs_handle *h, void *version)
 	return h->edition == h->inode->edition; /* else it does already */
 }
 
-/* The node has the attributes of the present version, too, and the kernel may keep those.
- */
+/* Fills in the attributes of the handle's version. If that is the present one, the node
+ * has the same, and the kernel may keep them. */
 bool fs_document_stat(struct fs_handle *h, struct stat *st)
 {
 	struct fs_document *d = document_of(h);

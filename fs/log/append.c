@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A WRITE to a log: its bytes become records (lib/record/), and the answer comes when they
- * are in the file, or when the lock that somebody outside holds could not be had. */
+/* Turns a WRITE to a log into records (lib/record/). The answer comes when they are in
+ * the file, or when the wait for a lock held outside has ended. */
 #include "log/append.h"
 
 #include <errno.h>
@@ -41,8 +41,9 @@ static void write_denied(fuse_req_t req, struct fs_log_handle *g, int verdict)
 	fs_denied(req, "write", path, jsonl_error_text(verdict));
 }
 
-/* Open, append one record, close: is that how this file is written, and is nobody else
- * about to append whom the same sync could serve? Then it need not wait for the FLUSH. */
+/* Returns true when programs use this file by opening it, appending one record and
+ * closing it, and no other program is about to append whose record the same sync could
+ * make durable. Then the sync need not wait for the FLUSH. */
 static bool closes_soon(struct fs_log_handle *g)
 {
 	struct fs_inode *i = g->base.inode;
@@ -62,8 +63,9 @@ static void write_answer(fuse_req_t req, struct fs_log_handle *g,
 {
 	struct jsonl_file *file = fs_openlog_file(g->log);
 	struct fs_mount *m = g->m;
-	bool durable = !rc && g->sync_each; /* that one sees to a sync by itself */
-	/* Once this request is answered the handle may go, while we still lead. */
+	bool durable = !rc && g->sync_each; /* answered after a sync of its own */
+	/* The handle may be freed once the request is answered, while we still lead the
+	 * sync. */
 	struct fs_openlog *lead = !durable && jsonl_file_wants_sync(file, closes_soon(g))
 				      ? fs_openlog_ref(g->log)
 				      : NULL;
@@ -85,7 +87,7 @@ static void write_answer(fuse_req_t req, struct fs_log_handle *g,
 	}
 }
 
-/* jsonl_writer_write at the expense of whoever writes. */
+/* Calls jsonl_writer_write at the expense of the caller. */
 static int write_paid(struct fs_log_handle *g, uint64_t owner, struct fuse_ctx *caller,
 		      bool append, off_t off, const char *data, size_t len)
 {
@@ -131,12 +133,12 @@ static void write_bytes(fuse_req_t req, struct fs_log_handle *g, const char *dat
 	bool append = fi->flags & O_APPEND;
 	int rc;
 
-	/* It has to see what it appends. */
+	/* A handle must not append to a log of which it reads an earlier version. */
 	fs_reading_go_over(&g->reading);
 	fs_follow_name(req, g, append, 0);
 	rc = write_paid(g, fi->lock_owner, &caller, append, off, data, len);
 	if (rc == -EPERM && !append && fs_rewrite_mode(g) == JSONL_REWRITE_ARCHIVE) {
-		/* Into the middle: that is new content, too. */
+		/* A write into the middle makes new content. */
 		rewrite_from(req, g, data, len, off, fi);
 		return;
 	}
@@ -153,7 +155,7 @@ static void write_bytes(fuse_req_t req, struct fs_log_handle *g, const char *dat
 	write_answer(req, g, &caller, len, rc);
 }
 
-/* Calls the operation of the table that the handle has by then. */
+/* Writes by the operation that the handle's table has now. */
 static void write_again(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
 			off_t off, struct fuse_file_info *fi)
 {

@@ -63,7 +63,7 @@ static void block_free(struct fs_log_handle *g)
 	fs_transaction_end(t);
 }
 
-/* jsonl_writer_commit at the expense of whoever opened the log. */
+/* Calls jsonl_writer_commit at the expense of the user that opened the log. */
 static int commit_paid(struct fs_log_handle *g, struct jsonl_transaction *c)
 {
 	int rc;
@@ -74,8 +74,8 @@ static int commit_paid(struct fs_log_handle *g, struct jsonl_transaction *c)
 	return rc;
 }
 
-/* A bad line spoils the block that it was written with: 0, or -errno when there is one,
- * and the block is in the quarantine. */
+/* Refuses a block in which a line is bad: moves it to the quarantine and returns -errno.
+ * 0 if there is none. */
 static int transaction_spoiled(struct fs_log_handle *g)
 {
 	int code = jsonl_writer_spoiled(g->writer);
@@ -131,8 +131,8 @@ static int transaction_commit(struct fs_log_handle *g)
 	return rc;
 }
 
-/* Logs and counts; the records go nowhere. 0, or -errno: after a crash they may be back.
- */
+/* Drops the block's records, which is logged and counted. 0 or -errno: after a crash
+ * they may be back. */
 static int transaction_drop(struct fs_log_handle *g, const char *reason)
 {
 	uint64_t records, bytes;
@@ -227,7 +227,7 @@ static int transaction_truncate(struct fs_log_handle *g, off_t size)
 
 /* ---- what a handle does ---- */
 
-/* The close that ends a transaction: what it reports is the commit's error first. */
+/* Ends a transaction at its close, which reports an error of the commit first. */
 static int commit_step(struct fs_parked *p, bool last)
 {
 	int rc = transaction_commit(p->g);
@@ -240,7 +240,7 @@ static int commit_step(struct fs_parked *p, bool last)
 	return 0;
 }
 
-/* `rc`: of the writer's flush. */
+/* Ends a FLUSH; `rc` is the result of the writer's. */
 static void flush_transaction(fuse_req_t req, struct fs_log_handle *g, int rc)
 {
 	struct fs_parked proto = {

@@ -71,7 +71,7 @@ static int log_class_unlink(fuse_req_t req, const struct jsonl_settings *setting
 		return -errno;
 	if (held >= 0)
 		st.st_size = fs_hold_size(held);
-	/* Another name keeps the records; no records, nothing to keep. */
+	/* Removing one of several names keeps the records, and an empty log has none. */
 	if (!S_ISREG(st.st_mode) || !st.st_size ||
 	    fs_has_other_names(dir_fd, name, &st) ||
 	    settings->unlink == JSONL_UNLINK_ALLOW)

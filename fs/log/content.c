@@ -24,7 +24,7 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* Bytes that a rename may append at once: they are read into memory first. */
+/* A rename may append so much at once: it is read into memory first. */
 #define RENAME_MAX_GROWTH (1LL << 30)
 
 static bool ends_line(struct jsonl_file *file, off_t end)
@@ -51,8 +51,8 @@ int fs_content_goes_on(struct fs_mount *m, struct jsonl_file *file, int src, off
 	return next[0] == '\n' || (next[0] == '\r' && next[1] == '\n') ? 0 : -EPERM;
 }
 
-/* Returns where the content goes on behind a record that lacked its newline when the
- * content was begun, and that an append has completed since. */
+/* Returns where in the content the part to append begins, when the log's last record
+ * lacked its newline at first and has got one from an append since. */
 static off_t behind_newline(struct fs_mount *m, struct jsonl_file *file, int src,
 			    off_t from, off_t size)
 {
@@ -158,7 +158,8 @@ int fs_content_validate(struct fs_mount *m, const struct jsonl_limits *lim, int 
 	return rc;
 }
 
-/* A bare number at the end would count as unfinished for ever after: it gets its newline. */
+/* Adds the newline after a bare number at the end, which would count as unfinished for
+ * ever. */
 static int admit_newline(struct fs_mount *m, struct fs_inode *i, const struct stat *before)
 {
 	cleanup_close int fd = fs_inode_open(m, i, O_WRONLY | O_APPEND);
@@ -170,7 +171,7 @@ static int admit_newline(struct fs_mount *m, struct fs_inode *i, const struct st
 	if (fd < 0)
 		return fd;
 	rc = jsonl_io_write_full(m->vault.io, fd, &iov, 1, &written);
-	/* Its maker may have set them. */
+	/* The program that made the file may have set its times. */
 	if (!rc)
 		(void)!futimens(fd, times);
 	return rc;

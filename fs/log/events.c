@@ -68,7 +68,8 @@ static uint64_t handle_process(void *ctx, void *caller)
 
 	if (ident && ident->process)
 		return (uint64_t)ident->process;
-	/* With one thread each call is counted, so their number must not depend on time. */
+	/* The count of calls with one thread must not depend on time, so the process is
+	 * always asked. */
 	process =
 	    g->m->vault.single ? fs_process_of(who->pid) : fs_process_lately(who->pid);
 	if (ident)
@@ -79,7 +80,8 @@ static uint64_t handle_process(void *ctx, void *caller)
 static bool handle_known(void *ctx, uint64_t process, uint64_t hash, size_t len, bool add)
 {
 	struct fs_log_handle *g = ctx;
-	/* A new file may get the inode number of one that is gone. */
+	/* Includes the generation: a new file may get the inode number of a deleted
+	 * one. */
 	const uint64_t source[] = {process, fs_descriptor_hash(g->m, g->base.inode)};
 	const struct jsonl_known_line line = {
 	    .source = jsonl_hash(JSONL_HASH_START, source, sizeof(source)),
@@ -128,8 +130,8 @@ static void log_set_aside(struct fs_log_handle *g, const struct jsonl_set_aside 
 		  FS_STR("hint", hint_of(what)));
 }
 
-/* Returns true unless the bytes end in the middle of a record, whose rest may join them.
- */
+/* Returns true when the bytes end with a newline. If not, the rest of their last record
+ * may follow and join them. */
 static bool ends_with_newline(const struct jsonl_set_aside *what)
 {
 	for (int i = what->niov - 1; i >= 0; i--) {
@@ -174,7 +176,7 @@ static void handle_set_aside(void *ctx, const struct jsonl_set_aside *what,
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
 	/* The program still has the bytes of a write that was refused. */
 	rc = fs_aside(&g->m->vault, &item, !refused, name);
-	/* Last: whoever has seen this count finds the rest done. */
+	/* Counted last: whoever sees this count finds the rest done. */
 	if (fragment) {
 		stats->fragments++;
 		if (ident)
@@ -217,11 +219,11 @@ static void handle_note(void *ctx, const struct jsonl_writer_note *note, void *w
 		g->appended = true;
 		g->appends++;
 	}
-	/* The kernel knows of growth by a WRITE to the node itself, and of no other. */
+	/* The kernel knows the new length only after a WRITE to this very node. */
 	if (note->no_newline || note->end_open || g->moved ||
 	    g->base.edition != g->base.inode->edition)
 		fs_attributes_changed(g->m, g->base.inode);
-	/* A log that has been rotated has another node by its new name. */
+	/* A rotated log has another node by its new name. */
 	if (note->records)
 		fs_attributes_changed_as(g->m, g->base.inode, JSONL_CLASS_PLAIN);
 	if (!ident)

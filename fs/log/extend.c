@@ -38,7 +38,7 @@ static off_t extend_from(struct fs_log_handle *g, off_t size, off_t end)
 	return rc ? rc : end;
 }
 
-/* Finds the same when part of the content is in the log already: the part behind that. */
+/* Finds it when a part of the content is in the log already: behind that part. */
 static off_t extend_again(const struct fs_rewrite *w, off_t size)
 {
 	char next;
@@ -79,7 +79,7 @@ int fs_rewrite_extend(struct fs_log_handle *g, off_t *at)
 
 	*at = 0;
 	base = rc ? 0 : fs_content_length(file, w->base, st.st_size);
-	/* First without the lock, as far as the log was when it began. */
+	/* First checked without the lock, up to the log's length at the beginning. */
 	if (!rc && w->done < 0)
 		rc = st.st_size < base
 			 ? -EPERM

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* follow=path: a handle that was opened with O_APPEND goes on where its name leads to. A
- * program that never opens its log again would write into the rotated file for ever; here
- * its next record goes to the new one, whole, and to one of the two only.
+/* Implements follow=path: a handle opened with O_APPEND follows its name. A program that
+ * never opens its log again would append to the rotated file for ever; with it the next
+ * record goes to the new file, whole, and to one of the two only.
  *
- * In shared mode another daemon may replace a log as a whole, which strands the handles
- * of this one on a file without a name: each of them goes on with the file that has the
+ * In shared mode another daemon may replace a log as a whole, which leaves the handles of
+ * this one on a file without a name: each of them goes on with the file that has the
  * name.
  *
- * The handle goes over between two of its writes. What it appended before is made durable
- * first, so that a later close or fsync vouches for it without looking back. */
+ * A handle changes its file between two of its writes. What it appended before is made
+ * durable first, so that a later close or fsync covers it without looking back. */
 #include "log/follow.h"
 
 #include <dirent.h>
@@ -48,28 +48,30 @@
 
 /* A rotation outside the mount changes no counter: look by the clock, too. */
 #define FOLLOW_LOOK_MS 1000
-/* Milliseconds between two questions to the servers for a name. */
+/* Milliseconds between two questions to a server for a name. */
 #define NAMES_ASK_MS 500
 
 struct fs_follow {
 	pthread_mutex_t lock;
-	struct fs_inode *dir; /* constant, holds a reference; and the name in it */
+	struct fs_inode *dir; /* constant, holds a reference; the name is in it */
 	char *name;
-	/* Constant; the kernel has it as long as the handle: the node of its WRITEs. */
+	/* Constant: the node to which the kernel sends the WRITEs. It lives as long as
+	 * the handle. */
 	const struct fs_inode *opened;
 	bool path; /* constant: follow=path holds for the handle */
-	/* By fs_follow_check, which has the file's locks: the name leads to another file,
-	 * and this one has lost its own. */
+	/* Set by follow_check, under the file's locks: the name leads to another file,
+	 * and the file of the handle has no name any more. */
 	_Atomic bool due, replaced;
 	/* Under lock, as is the log of its handle: */
 	unsigned flushing;
 	uint64_t seen; /* mount->log_names when the name led to this file */
 	int64_t looked;
 	bool warned;
-	_Atomic bool refused; /* the handle may not go where the name leads to */
+	/* The handle has no right to the file that its name leads to. */
+	_Atomic bool refused;
 };
 
-/* Looks where the name leads to by now, by `fd` of its directory. 0 or -errno. */
+/* Looks up what the name leads to now, in the directory behind `fd`. 0 or -errno. */
 static int named_now(const struct fs_follow *f, int fd, struct statx *named)
 {
 	int rc = statx(fd, f->name, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC,
@@ -84,8 +86,8 @@ static bool names_this(const struct statx *named, const struct stat *st)
 	       makedev(named->stx_dev_major, named->stx_dev_minor) == st->st_dev;
 }
 
-/* Reads the directory up to the name. A client of GlusterFS else believes what a name led
- * to for as long as the file that it led to is busy. */
+/* Reads the directory up to the name: otherwise a client of GlusterFS keeps its old
+ * answer while the old file is busy. */
 static void directory_ask(const struct fs_follow *f, int fd)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -126,7 +128,7 @@ static int follow_check(struct jsonl_file_user *user, const struct stat *st)
 	bool same;
 	int fd, rc;
 
-	/* It still has a name: by that of a rotated file it is found, too. */
+	/* A rotated file can still be found by its new name. */
 	if (st->st_nlink && !f->path)
 		return 0;
 	fd = fs_inode_fd_get(g->m, f->dir);
@@ -141,7 +143,8 @@ static int follow_check(struct jsonl_file_user *user, const struct stat *st)
 	if (rc == -ENOENT)
 		return st->st_nlink ? 0 : -ESTALE;
 	same = !rc && names_this(&named, st);
-	/* What has no name is not what the name leads to: somebody believes so still. */
+	/* A file without a name cannot be what the name leads to: some cache is stale.
+	 * Try again. */
 	if (rc || same)
 		return rc || st->st_nlink ? rc : -EAGAIN;
 	if (!S_ISREG(named.stx_mode))
@@ -165,7 +168,8 @@ int fs_follow_new(struct fs_log_handle *g, bool path)
 	rc = fs_inode_place(g->m, g->base.inode, &f->dir, &f->name);
 	if (rc) {
 		free(f);
-		/* It lost its name while it was being opened: nothing to follow. */
+		/* The file lost its name while it was opened: there is nothing to
+		 * follow. */
 		return rc == -ENOENT ? 0 : rc;
 	}
 	f->path = path;
@@ -219,8 +223,8 @@ void fs_follow_flush_ends(struct fs_log_handle *g)
 	flushing_add(g, -1);
 }
 
-/* The handle is a right to write to the old file, not to whatever takes its name. With an
- * ACL the mode does not tell what it grants, so then only the owner passes. */
+/* Checks that the caller may write to the new file: a handle is a right to the old one
+ * only. With an ACL the mode does not show who may, so that only the owner passes. */
 static bool caller_may_write(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 			     const struct stat *st)
 {
@@ -268,7 +272,7 @@ static void follow_stays(fuse_req_t req, struct fs_log_handle *g, const char *wh
 			   "have the owner and mode of the old, or restart the program"));
 }
 
-/* Links the handle to its new inode, unless that has just lost its class again. */
+/* Links the handle to its new inode, unless that has just lost its class. */
 static bool relink(struct fs_log_handle *g, struct fs_inode *i)
 {
 	struct fs_mount *m = g->m;
@@ -295,8 +299,8 @@ static int go_over(struct fs_log_handle *g, struct fs_inode *i)
 
 	if (rc)
 		return rc;
-	/* A new name may not be on the disk yet, and what is behind it is about to be
-	 * vouched for. */
+	/* The new name may not be on the disk yet, and what is appended to its file is
+	 * about to be acknowledged. */
 	if (g->settings->sync != JSONL_SYNC_NONE) {
 		dir = fs_inode_open(g->m, g->follow->dir, O_RDONLY | O_DIRECTORY);
 		rc = dir < 0 ? dir : 0;
@@ -322,7 +326,7 @@ static int go_over(struct fs_log_handle *g, struct fs_inode *i)
 	return 0;
 }
 
-/* Looks where the name leads to by now. Returns true when the handle is on that file. */
+/* Looks up what the name leads to now. Returns true when the handle is on that file. */
 static bool look(fuse_req_t req, struct fs_log_handle *g)
 {
 	struct fs_follow *f = g->follow;
@@ -331,8 +335,7 @@ static bool look(fuse_req_t req, struct fs_log_handle *g)
 	struct stat st;
 	int rc;
 
-	/* Between a rename and the new file there is none: the old one it is, until then.
-	 */
+	/* Between the rename and the creation of the new file the old one is used. */
 	if (fs_inode_lookup(g->m, f->dir, f->name, &i, &st))
 		return false;
 	if (i == g->base.inode) {
@@ -360,7 +363,7 @@ void fs_follow_name(fuse_req_t req, struct fs_log_handle *g, bool append, unsign
 		return;
 	now = jsonl_now_ms();
 	pthread_mutex_lock(&f->lock);
-	/* Whose close is under way has a place in the queue of the old file. */
+	/* A handle whose close is under way waits for a sync of the old file. */
 	if (f->flushing <= closes &&
 	    (f->due || f->seen != names || now - f->looked >= FOLLOW_LOOK_MS)) {
 		f->due = false;

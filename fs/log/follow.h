@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* follow=path: lets a handle go on with the file that its name leads to. */
+/* Implements follow=path: lets a handle go on with the file that its name leads to. Any
+ * thread. */
 #ifndef FS_LOG_FOLLOW_H
 #define FS_LOG_FOLLOW_H
 

@@ -31,7 +31,7 @@ struct jsonl_writer_options;
 /* The steps of opening and closing a handle, for each kind. */
 struct fs_log_kind {
 	const struct fs_handle_ops *ops;
-	size_t size; /* of the struct, which begins with struct fs_log_handle */
+	size_t size; /* size of the struct, which begins with struct fs_log_handle */
 	/* Prepares the handle, and *opt for its writer, which is made afterwards. 0 or
 	 * -errno, with nothing to free. */
 	int (*open)(fuse_req_t req, struct fs_inode *i, struct fs_log_handle *g,
@@ -57,7 +57,7 @@ struct fs_log_handle {
 	struct fs_rewrite *_Atomic rewrite; /* rewriter.h; set once, under inode->lock */
 	struct fs_reading reading;
 	struct fs_follow *follow;    /* follow.c; NULL: stays with the file it opened */
-	/* it is on another file than its node in the kernel */
+	/* its file is not that of its node in the kernel */
 	_Atomic bool moved;
 	/* processes that have been asked for their program */
 	struct fs_known known;

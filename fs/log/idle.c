@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Programs that open, append and close do so again soon, and opening and closing the
- * backing file costs as much as a request of the kernel: the last close leaves it open.
- * So many files, for so long, and only while the kernel knows the file: what was deleted
- * outside the mount must not keep its room on the disk. */
+/* Keeps files open after the last close, because programs that open, append and close do
+ * so again soon, and opening and closing the backing file costs as much as a request of
+ * the kernel. There is a limit to their number and to the time, and each is closed when
+ * the kernel forgets the file: one deleted outside the mount must not keep its room on
+ * the disk. */
 #include "log/idle.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include "tree/mount.h"
 
 #define IDLE_FILES_MAX 64
-#define IDLE_PART      64 /* one of so many descriptors that may be open; a file takes two */
+#define IDLE_PART      64 /* this part of all descriptors, two a file */
 
 int fs_idle_init(struct fs_mount *m)
 {
@@ -47,8 +48,8 @@ void fs_idle_deinit(struct fs_mount *m)
 	free(steal_ptr(&m->idle));
 }
 
-/* Takes `s` out of the list, under its lock. Nobody frees s meanwhile: the list is a user
- * of it. */
+/* Takes `s` out of the list, under its lock. The list counts as a user of `s`, so nobody
+ * frees it meanwhile. */
 static struct fs_openlog *idle_remove(struct fs_idle *l, struct fs_openlog *s)
 {
 	*s->idle_pprev = s->idle_next;

@@ -63,7 +63,7 @@ void fs_intent_forget(struct fs_mount *m, struct fs_openlog *s)
 	if (s->intent.fd < 0)
 		return;
 	fs_intent_name(s->inode->dev, s->inode->ino, name);
-	/* One that holds something is for recovery, by whoever opens the log next. */
+	/* One that is not empty is left for recovery, by the next open. */
 	if (!s->intent.marked && !s->intent.filled)
 		unlinkat(m->vault.daemon_fd, name, 0);
 	else
@@ -111,8 +111,8 @@ bool fs_intent_recover(struct fs_mount *m, const char *name, void *ctx)
 			jsonl_file_free(t.file);
 		}
 		recovered_log(path, what, rc);
-		/* Nothing can be brought in order any more; what was staged goes its way.
-		 */
+		/* The log is gone, and with it the need to recover; what was staged is
+		 * treated by its own rules. */
 		if (rc == -ENOENT && fs_target_gone(m, path, (dev_t)dev))
 			rc = 0;
 	}
@@ -154,11 +154,12 @@ bool fs_intent_names(struct fs_mount *m, const char *intent, void *ctx)
 
 	if (!rc)
 		free(jsonl_commit_pending(m->vault.io, fd, stage, &rc));
-	/* One that cannot be read may name any. */
+	/* An intent that cannot be read may name any stage. */
 	return rc || strcmp(stage, ctx) == 0;
 }
 
-/* ext2, and ext4 without a journal, have the number of ext4, too. */
+/* Returns true for ext4 with a journal. ext2, and ext4 without one, have the same
+ * file-system type. */
 static bool has_journal(dev_t dev)
 {
 	char link[64], device[PATH_MAX], path[PATH_MAX + 64], task[16] = "";
@@ -175,13 +176,13 @@ static bool has_journal(dev_t dev)
 	snprintf(path, sizeof(path), "/sys/fs/ext4/%s/journal_task",
 		 name ? name + 1 : device);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	/* The number of its thread, or "<none>". */
+	/* The file has the number of the journal's thread, or "<none>". */
 	return fd >= 0 && read(fd, task, sizeof(task) - 1) > 0 && *task >= '0' &&
 	       *task <= '9';
 }
 
-/* Returns true when changes of metadata reach the disk in their order: with a journal as
- * ext4 and XFS have it; of other file systems it is not known. */
+/* Returns true when changes of metadata reach the disk in order: as known of ext4 and
+ * XFS with their journals, and not of other file systems. */
 static bool is_ordered(int fd)
 {
 	const struct fs_kind *kind;

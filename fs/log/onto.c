@@ -34,8 +34,8 @@
 
 #define RENAME_FREEZE_MS 500
 
-/* The log goes on as the inode that it is; its mode is that of the newcomer, before
- * others could read what is new by the old one. */
+/* Gives the log, which stays the same inode, the mode of the new file, before anybody
+ * could read new records by the old mode. */
 static int take_over_mode(struct fs_renaming *r, int dst_fd, mode_t *before)
 {
 	mode_t mode = r->src_st.st_mode & 07777;
@@ -50,8 +50,8 @@ static int take_over_mode(struct fs_renaming *r, int dst_fd, mode_t *before)
 	return -errno;
 }
 
-/* Gives the log the times of the new file, if that can be: a failure is no reason to
- * refuse records that are in the log by now. */
+/* Gives the log the times of the new file, if possible: a failure is no reason to refuse
+ * records that are in the log already. */
 static void take_over_times(struct fs_renaming *r, int dst_fd)
 {
 	const struct timespec times[2] = {r->src_st.st_atim, r->src_st.st_mtim};
@@ -121,10 +121,10 @@ static int onto_append(struct fs_renaming *r, struct fs_openlog *log)
 	return rc;
 }
 
-/* Finds which part of the log the source replaces: the part that its maker has seen. That
- * is the process that renames, if it has read the log. If another process has made the
- * source, nothing may have been appended since the source was begun, which is taken to be
- * before the log was read for it. */
+/* Finds which part of the log the source replaces: the part that its program has seen.
+ * That is the process that renames, if it has read the log. If another process has made
+ * the source, that is taken to have read the log just before, so nothing may have been
+ * appended since the source was begun. */
 static int replacement_base(struct fs_renaming *r, struct fs_openlog *log, off_t visible,
 			    off_t *base)
 {
@@ -252,7 +252,7 @@ static int rename_into(struct fs_renaming *r)
 	if (r->src->class == JSONL_CLASS_GOVERNED)
 		return fs_rename_plain(r);
 
-	/* The other names would stay plain. */
+	/* A hard link's other names would stay plain. */
 	if (r->src_st.st_nlink > 1)
 		return fs_rename_refuse(
 		    r, -EPERM, r->new_path,
@@ -300,7 +300,7 @@ static int rename_onto_empty(struct fs_renaming *r)
 	return rc;
 }
 
-/* A log has this name now, whatever it was before. */
+/* Ends a rename: the name is that of a log now, whatever it was before. */
 static int renamed(struct fs_renaming *r, int rc)
 {
 	cleanup_close int fd =

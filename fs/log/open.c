@@ -64,8 +64,8 @@ static int open_directory(struct fs_mount *m, struct fs_log_handle *g,
 	return 0;
 }
 
-/* The name of a log without a record may be as new as if we had made it: whose open has
- * made it may have failed behind that. */
+/* Makes the name of an empty log durable together with its first record: the open that
+ * created the log may have failed to. */
 static int open_directory_of(struct fs_mount *m, struct fs_log_handle *g,
 			     struct fs_inode *i)
 {
@@ -76,7 +76,8 @@ static int open_directory_of(struct fs_mount *m, struct fs_log_handle *g,
 
 	jsonl_file_get_state(fs_openlog_file(g->log), &state);
 	if (state.poisoned)
-		return 0; /* by that sync: it is tried again before the first record */
+		return 0; /* its sync has failed, and is tried again before the first
+			     record */
 	rc = fs_inode_place(m, i, &dir, &name);
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
@@ -85,7 +86,8 @@ static int open_directory_of(struct fs_mount *m, struct fs_log_handle *g,
 	return rc;
 }
 
-/* The handle, with what it counts for and the log behind it. 0 or -errno. */
+/* Makes the handle, charges the user for it, and opens the log behind it. 0 or
+ * -errno. */
 static int writer_new(fuse_req_t req, struct fs_inode *i, int flags,
 		      const struct jsonl_settings *settings, struct fs_log_handle **made)
 {
@@ -103,7 +105,7 @@ static int writer_new(fuse_req_t req, struct fs_inode *i, int flags,
 	g->kind = kind;
 	g->base.ops = kind->ops;
 	g->base.flags = flags;
-	g->base.inode = i; /* for its path; fs_handle_link makes it right */
+	g->base.inode = i; /* only for its path; fs_handle_link sets it properly */
 	rc = fs_account_open(&m->vault, fuse_req_ctx(req)->uid, &g->account);
 	if (!rc)
 		rc = fs_openlog_get(m, i, true, &g->log);
@@ -116,7 +118,7 @@ static int writer_new(fuse_req_t req, struct fs_inode *i, int flags,
 	return 0;
 }
 
-/* All that may fail before the handle is entered into the lists. 0 or -errno. */
+/* Does all that can fail before the handle is entered into the lists. 0 or -errno. */
 static int writer_begin(fuse_req_t req, struct fs_log_handle *g, struct fs_inode *i,
 			const char *path, struct fs_inode *created_in)
 {
@@ -177,8 +179,8 @@ int fs_log_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_info *fi,
 		return rc;
 	}
 	fi->fh = (uintptr_t)&g->base;
-	/* Readers too: beside a direct writer, cached readers see NULs and half records.
-	 */
+	/* Also for readers: beside a direct writer, cached readers see NULs and half
+	 * records. */
 	fi->direct_io = 1;
 	return 0;
 }

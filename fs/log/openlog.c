@@ -46,7 +46,7 @@ struct idle_watch {
 	struct fs_mount *m;
 };
 
-/* Closes what has been idle for long enough; comes again for the rest. */
+/* Closes logs that have been idle for long enough; runs again for the rest. */
 static int idle_run(struct fs_job *job, bool last)
 {
 	struct fs_mount *m = ((struct idle_watch *)job)->m;
@@ -91,7 +91,7 @@ void fs_idle_watch(struct fs_mount *m)
 			return;
 		free(w);
 	}
-	/* Without a watch nothing is kept. */
+	/* If no job could be started nothing is kept open. */
 	pthread_mutex_lock(&l->lock);
 	l->watched = false;
 	pthread_mutex_unlock(&l->lock);
@@ -137,8 +137,9 @@ static int turn_wait(struct fs_job *job, bool last)
 	return 0;
 }
 
-/* Has `run` called by the pool after `ms`; under the file's lock, so nothing fails here. Without
- * memory or a thread the lock is let go by the next append, or when the file is closed. */
+/* Lets the pool call `run` after `ms`. Called under the file's lock, so it cannot fail:
+ * without memory or a thread the lock is released by the next append, or when the file
+ * is closed. */
 static void turn_defer(struct fs_openlog *s, int (*run)(struct fs_job *job, bool last),
 		       unsigned ms)
 {
@@ -146,7 +147,8 @@ static void turn_defer(struct fs_openlog *s, int (*run)(struct fs_job *job, bool
 
 	if (!t)
 		return;
-	/* Not a user's: a host that keeps a lock for long must hold up nothing else. */
+	/* Charged to no user: a host that keeps a lock for long must hold up nothing
+	 * else. */
 	t->job = (struct fs_job){.run = run,
 				 .uid = run == turn_wait ? (uid_t)-2 : (uid_t)-3,
 				 .timeout_ms = UINT32_MAX,
@@ -155,7 +157,7 @@ static void turn_defer(struct fs_openlog *s, int (*run)(struct fs_job *job, bool
 	if (fs_defer(&s->m->vault, &t->job) == 0)
 		return;
 	pthread_mutex_lock(&s->inode->lock);
-	s->users--; /* the caller is one, too */
+	s->users--; /* the list counts as a user instead of the caller */
 	pthread_mutex_unlock(&s->inode->lock);
 	free(t);
 }
@@ -219,15 +221,15 @@ static int log_new(struct fs_mount *m, struct fs_inode *i, struct fs_openlog **l
 		free(s);
 		return rc;
 	}
-	/* Of what was done to its attributes before, by a descriptor or a name, nothing
-	 * is known here: the first fsync makes all of it durable. */
+	/* Its attributes may have been changed before, which is not known here: the
+	 * first fsync makes all of them durable. */
 	jsonl_file_note_change(s->file);
 	fs_inode_ref(m, i);
 	*log = s;
 	return 0;
 }
 
-/* Brings in order what a crash has left of commits. If that fails the log cannot be
+/* Recovers commits that a crash has left unfinished. If that fails the log cannot be
  * appended to; the next open retries. */
 static int log_recover(struct fs_mount *m, struct fs_openlog *s)
 {
@@ -242,7 +244,7 @@ static int log_recover(struct fs_mount *m, struct fs_openlog *s)
 	if (!rc)
 		s->recovered = true;
 	pthread_mutex_unlock(&lock);
-	/* Not what a lease answers, for the end of which an open may wait. */
+	/* -EAGAIN is for a lease, whose end an open waits for. */
 	return rc == -EAGAIN ? -ENOLCK : rc;
 }
 
@@ -275,8 +277,9 @@ static int log_get(struct fs_mount *m, struct fs_inode *i, bool append,
 		(*log)->users++;
 	}
 	pthread_mutex_unlock(&i->lock);
-	/* Without the lock: an append may hold the file's for as long as a disk takes.
-	 * When two come at once, the second descriptor is closed again. */
+	/* Opened without the lock: an append may hold the file's as long as a disk
+	 * takes. If two opens come here at once the second descriptor is closed
+	 * again. */
 	if (!rc && append)
 		rc = log_appendable(m, *log);
 	if (rc && *log) {
@@ -293,7 +296,7 @@ int fs_openlog_get(struct fs_mount *m, struct fs_inode *i, bool append,
 
 	if (rc != -EMFILE && rc != -ENFILE)
 		return rc;
-	/* Those that nobody uses give way. */
+	/* Logs that are only kept open give way. */
 	fs_idle_drop(m, NULL);
 	return log_get(m, i, append, log);
 }
@@ -333,7 +336,7 @@ static void log_drop(struct fs_mount *m, struct fs_openlog *s, bool keep)
 		s->users++;
 		victim = fs_idle_add(m, s);
 		last = false;
-		payer = steal_ptr(&s->payer); /* what is kept open is nobody's */
+		payer = steal_ptr(&s->payer); /* while it is only kept open nobody pays */
 	}
 	if (last) {
 		fs_log_node(i)->log = NULL;
@@ -369,8 +372,8 @@ static bool is_left(const struct fs_inode *i)
 	return i->class == JSONL_CLASS_GOVERNED && fs_log_node(i)->left;
 }
 
-/* Returns a log that nobody has open, with a user. NULL if a control request has opened
- * it since; that request closes it. */
+/* Takes a log that failed to sync and that nobody has open, with a user for the caller.
+ * NULL if a control request has opened it since; that request closes it. */
 static struct fs_openlog *left_take(struct fs_inode *i)
 {
 	struct fs_log_node *n = fs_log_node(i);

@@ -33,7 +33,7 @@ void fs_rewrite_seen(struct fs_read_end *last, const struct fs_openlog *s,
 	char path[PATH_MAX];
 	struct fs_process p;
 
-	/* Followers ask again and again where nothing has come. */
+	/* tail -f and the like read again and again at the same end. */
 	if (last->pid == pid && last->end == end)
 		return;
 	if (!fs_process_identify(pid, &p))

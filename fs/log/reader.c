@@ -32,7 +32,7 @@
 #include "vault/account.h"
 #include "vault/denied.h"
 
-/* Where pages may be older than the length of the log. */
+/* Tries, on file systems whose page cache may be older than the length. */
 #define READ_TRIES    4
 #define READ_PAUSE_MS 1
 
@@ -118,7 +118,7 @@ void fs_log_read(fuse_req_t req, struct fs_openlog *log,
 		}
 		before = fs_openlog_switches(log);
 		n = read_now(fs_openlog_file(log), size, off, &bytes, &visible);
-		/* Else another file has taken its place meanwhile. */
+		/* Else another file has taken the log's place during the read. */
 	} while (reading->version || fs_openlog_switches(log) != before);
 	if (n >= 0 && off + (off_t)size >= visible &&
 	    settings->rewrite != JSONL_REWRITE_DENY)

@@ -37,7 +37,7 @@ static int staged_commit(struct fs_mount *m, const char *path, struct jsonl_stag
 		rc = intent.fd = fs_intent_open(m, name);
 	}
 	if (rc >= 0) {
-		/* Another block's may be in there still, with a part of it in the log. */
+		/* The intent may hold another block, of which a part is in the log. */
 		rc = m->vault.intents_left
 			 ? jsonl_commit_recover(m->vault.io, m->vault.daemon_fd,
 						intent.fd, t.file, &what)

@@ -24,8 +24,8 @@ static void rotation_name(const char *path, char name[PATH_MAX + 1])
 	(void)snprintf(name, PATH_MAX + 1, "/%s", path);
 }
 
-/* The new name, if it is that of a log that may be written anew. Of a log that was renamed its
- * process has seen what it has read, and of another file, which it has made, all. */
+/* Notes what the process has seen of the file that it renamed to the name of a log: of a
+ * log, what it had read; of another file, which it has made, all. */
 static void renamed_in(struct fs_renaming *r, const struct fs_process *p)
 {
 	const uid_t uid = fuse_req_ctx(r->req)->uid;
@@ -44,7 +44,7 @@ static void renamed_in(struct fs_renaming *r, const struct fs_process *p)
 		}
 		v.size = read.size;
 	} else if (v.ino != r->src->ino && !(r->dst && v.ino == r->dst->ino)) {
-		return; /* somebody else's already */
+		return; /* another program's by now */
 	}
 	fs_seen_note(seen, r->new_path, p, uid, &v);
 }

@@ -60,8 +60,8 @@ void fs_intent_moved(struct fs_mount *m, struct fs_openlog *s, ino_t from)
 	if (s->intent.fd >= 0) {
 		fs_intent_name(s->inode->dev, from, old);
 		fs_intent_name(s->inode->dev, s->inode->ino, new);
-		/* Under its old name it is not found after a crash, nor removed: then the
-		 * next block gets another. */
+		/* Under its old name it is neither found after a crash nor removed; the
+		 * next block gets another intent. */
 		if (renameat(m->vault.daemon_fd, old, m->vault.daemon_fd, new) < 0 ||
 		    fsync(m->vault.daemon_fd) < 0) {
 			FS_SYSLOG(LOG_WARNING, (uid_t)-1, "intent-stays",
@@ -87,9 +87,9 @@ struct replacing {
 	char path[PATH_MAX];
 	const char *name; /* in path */
 	int dir_fd;
-	struct jsonl_replace new; /* the file beside */
+	struct jsonl_replace new; /* the new file, beside the log */
 	struct fs_log_version *old;
-	fuse_ino_t node; /* the kernel's, before */
+	fuse_ino_t node; /* of the log in the kernel, before the replacement */
 	off_t size;	 /* bytes in it */
 	char archive[JSONL_ARCHIVED_NAME];
 	struct fs_archive_claim claim;
@@ -98,7 +98,7 @@ struct replacing {
 	const char *why;
 };
 
-/* Finds the name. The log may have been renamed, rotated or removed by now. */
+/* Finds the log's name now: it may have been renamed, rotated or removed. */
 static int replacing_place(struct replacing *r)
 {
 	char dir[PATH_MAX];
@@ -179,7 +179,7 @@ static void replacing_undo(struct replacing *r)
 		fs_archive_release(&r->m->vault, &r->claim, (uint64_t)r->archived, 1);
 }
 
-/* Most of the work, while others append. */
+/* Does most of the work, while others append. */
 static int replacing_prepare(struct replacing *r, off_t visible)
 {
 	const struct fs_new_content *c = r->content;
@@ -194,7 +194,7 @@ static int replacing_prepare(struct replacing *r, off_t visible)
 	r->size = c->size + c->unfinished;
 	if (!rc)
 		rc = archive_more(r, visible);
-	/* The bulk of it is on the disk before anybody has to wait. */
+	/* Syncs most of it before anybody has to wait. */
 	if (!rc && fdatasync(r->new.fd) < 0)
 		rc = -errno;
 	return rc;
@@ -262,8 +262,8 @@ static int open_new(struct replacing *r, struct descriptors *d)
 	return io->trylock(io, d->append);
 }
 
-/* The moment itself. Under log->switching: whoever opens the log from here on reads
- * when it has been switched. */
+/* Renames the new file over the log, under log->switching: later opens read that the log
+ * has been switched. */
 static int replacing_rename(struct replacing *r, struct descriptors *d)
 {
 	struct fs_file_handle handle;
@@ -279,7 +279,7 @@ static int replacing_rename(struct replacing *r, struct descriptors *d)
 	if (!rc)
 		rc = jsonl_replace_rename(&r->new, 0);
 	if (!rc) {
-		/* A change of attributes goes to the new file as soon as it is there. */
+		/* From here on changes of attributes go to the new file. */
 		pthread_mutex_lock(&r->inode->lock);
 		r->node = fs_inode_replace(r->m, r->inode, &handle, st.st_ino,
 					   steal_fd(&d->path), r->old);
@@ -331,7 +331,8 @@ static int replacing_freeze(struct replacing *r, unsigned ms, off_t *end)
 	rc = fs_freeze_any(r->file, ms, end);
 	if (rc <= 0)
 		return rc;
-	/* An end that nobody can judge goes to the archive, or nothing is replaced. */
+	/* An end that is not JSON Lines must be covered by `base`, and so go to the
+	 * archive; else nothing is replaced. */
 	if (r->content->base >= *end)
 		return 0;
 	jsonl_file_unfreeze(r->file);
@@ -345,7 +346,7 @@ static int replacing_run(struct replacing *r)
 
 	if (!rc)
 		rc = replacing_check(r);
-	/* A lock that is held outside is met before the work is done. */
+	/* A lock held outside is to be met before the work is done. */
 	if (!rc)
 		rc = replacing_freeze(r, 0, &end);
 	if (rc)

@@ -15,17 +15,18 @@ struct fs_openlog;
 
 struct fs_new_content {
 	int fd;	   /* readable */
-	uid_t uid; /* of the user that makes it */
+	uid_t uid; /* the user that makes it */
 	off_t size;
 	bool unfinished;     /* whole records, but the last one has no newline */
 	ino_t ino;	     /* inode number of the log that it replaces */
 	uint64_t generation; /* and generation: base/version.h */
 	off_t base;	     /* bytes of the log that it replaces */
-	int attributes;	     /* the file whose mode, owner, ACL and attributes it gets */
-	bool times;	     /* with its times; else: */
+	int attributes;	     /* gives the new file its mode, owner, ACL and attributes */
+	bool times;	     /* and its times; else: */
 	/* The times that it gets when nothing was appended; NULL: the present ones. */
 	const struct timespec *old_times;
-	/* By a rename: until the answer the kernel lets nobody change the directory. */
+	/* Set for a rename, until whose answer the kernel lets nobody change the
+	 * directory. */
 	bool renaming;
 	bool any_end; /* even when the log's end is no JSON Lines, if base covers it */
 };

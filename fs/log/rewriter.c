@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of a rewriting handle, and rewrite=extend. */
+/* Implements a rewriting handle, and rewrite=extend. */
 #include "log/rewriter.h"
 
 #include <errno.h>
@@ -197,8 +197,8 @@ static int rewrite_archive(struct fs_log_handle *g, off_t *at, const char **why)
 	if (!rc)
 		rc = fs_replace_log(g->m, g->base.inode, g->log, &c, &end, NULL, why);
 	if (end >= 0) {
-		/* Its program knows what it has written, also when it is told about an
-		 * error: what it has seen before is not in this log any more. */
+		/* The program knows what it has written, even when it gets an error;
+		 * what it read before is not in this log any more. */
 		w->base = end;
 		w->done = -1;
 		w->ino = g->base.inode->ino;
@@ -238,7 +238,7 @@ static int rewrite_commit(struct fs_log_handle *g, bool try_only)
 		       : fs_rewrite_may_go_on(g, rc, at, why) ? 0
 		       : rc > 0			   ? -jsonl_error_errno(rc)
 						   : rc;
-	if (rc) /* the disk's matter: the content is kept all the same */
+	if (rc) /* an error of the disk: the content is kept */
 		return try_only ? rc : rewrite_refuse(g, rc, at, "rewrite-failed", why);
 	fs_staged_settled(&w->staged);
 	g->appended = true;
@@ -379,7 +379,7 @@ static int rewriter_close(struct fs_log_handle *g, bool last)
 {
 	int rc = rewrite_release(g, last);
 
-	/* What the handle appended before. */
+	/* Closes what the handle appended before the rewrite. */
 	return rc ? rc : g->rewrite->under->close(g, last);
 }
 

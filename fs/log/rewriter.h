@@ -31,7 +31,7 @@ struct fs_rewrite {
 	bool outdated;	     /* its program has read an earlier file */
 	off_t base;	     /* bytes of the log that its program has seen */
 	off_t done;   /* bytes of the staged content that are in the log; -1: not yet */
-	bool newline; /* and behind them a newline that the content lacks */
+	bool newline; /* and a newline behind them that the content lacks */
 };
 
 /* Returns `rewrite=` of this file: enum jsonl_rewrite. */

@@ -28,7 +28,7 @@
 #include "vault/account.h"
 #include "vault/aside.h"
 
-/* The staging file belongs to the caller, so that quotas count. */
+/* Gives the staging file to the caller, so that quotas count. */
 static int stage_made(void *ctx, int fd)
 {
 	const struct fs_transaction *t = ctx;
@@ -92,18 +92,19 @@ enum fs_closing fs_transaction_closing(const struct fs_transaction *t,
 					.device = t->m->vault.device};
 	enum fs_closing how;
 
-	/* A child that inherits the descriptor closes it, too, when it ends or executes
-	 * something: that is no end of what its parent has begun. */
+	/* A child that inherited the descriptor closes it when it exits or executes a
+	 * program; that does not end the parent's transaction. */
 	if (q.pid != t->opener)
 		return FS_CLOSING_MORE;
 	fs_handle_numbers(h, q.numbers);
-	/* Rather too late, by the release, than in the middle of a transaction. */
+	/* When in doubt the block ends at the release, not in the middle of a
+	 * transaction. */
 	how = fs_look_closing(caller->uid, &q);
 	return how == FS_CLOSING_HIDDEN ? FS_CLOSING_MORE : how;
 }
 
-/* Neither the log nor the quarantine takes it: its file is for the next mount. False:
- * there is none. */
+/* Leaves the staging file for the next mount, when neither the log nor the quarantine
+ * accepts the block. False: there is no file. */
 static bool transaction_leave(struct fs_transaction *t, const char *path, int error)
 {
 	uint64_t len = jsonl_stage_length(t->stage);

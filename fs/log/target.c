@@ -68,7 +68,7 @@ static bool has_number(int fd, ino_t ino)
 	return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == ino;
 }
 
-/* The log with this inode number in a directory. Descriptor, -ENOENT or -errno. */
+/* Finds the log with this inode number in a directory. Descriptor, -ENOENT or -errno. */
 static int find_beside(int dir_fd, ino_t ino, int flags)
 {
 	DIR *dir = fdopendir(dir_fd);
@@ -101,8 +101,8 @@ static int find_beside(int dir_fd, ino_t ino, int flags)
 	return fd;
 }
 
-/* The log with this inode number: by its path, or beside it, where a rotation puts it.
- * Descriptor; -ENOENT: it is in neither place; another -errno: that is not known. */
+/* Finds the log with this inode number by its path, or beside it, where a rotation puts
+ * it. Descriptor; -ENOENT: it is in neither place; another -errno: that is not known. */
 static int target_find(struct fs_mount *m, const char *path, ino_t ino, int flags)
 {
 	char dir_path[PATH_MAX];

@@ -54,7 +54,8 @@ void fs_told_report(void *ctx, const char *event, int code, off_t at, uint64_t l
 		s->m->vault.stats.repaired_bytes += len;
 	} else if (strcmp(event, "sync-failed") == 0) {
 		s->m->vault.stats.sync_failures++;
-		/* A file can fail many times before it is well again once. */
+		/* A file can fail several times before a sync succeeds again; it is
+		 * counted once. */
 		if (!atomic_exchange(&s->poisoned, true))
 			s->m->vault.stats.poisoned_files++;
 	} else if (strcmp(event, "sync-verified") == 0) {

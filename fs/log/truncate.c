@@ -53,7 +53,7 @@ static int holds_the_same(struct jsonl_file *file, int fd, off_t len)
 	len = fs_content_length(file, len, st.st_size);
 	if (st.st_size != len)
 		return 0;
-	/* A second name of the file itself, made outside, is no copy. */
+	/* A hard link to the log itself is not a copy. */
 	if (st.st_dev == own.st_dev && st.st_ino == own.st_ino)
 		return 0;
 	while (at < len) {

@@ -24,12 +24,12 @@
 #define JOIN_MS 50
 
 struct fs_log_version {
-	unsigned users;		  /* under lock, as the next two */
-	struct fs_account *payer; /* of the descriptor */
+	unsigned users;		  /* under lock, like the next two */
+	struct fs_account *payer; /* pays for the descriptor */
 	bool paid;
 	int fd; /* constant, as what follows */
 	off_t end;
-	int64_t replaced; /* when */
+	int64_t replaced; /* when it was replaced */
 };
 
 /* A leaf: users of all versions, and the change of a handle from one to the other. On no

@@ -39,7 +39,7 @@ static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
 	return rc;
 }
 
-/* Good while number, size, mtime and ctime are these. */
+/* Valid while inode number, size, mtime and ctime are these. */
 struct fs_visible {
 	ino_t ino;
 	off_t size, visible;
@@ -68,8 +68,8 @@ bool fs_log_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 
 	pthread_mutex_lock(&i->lock);
 	if (fs_log_node(i)->log && fs_log_node(i)->log->switches & 1) {
-		/* The file is new, and its jsonl_file is still that of the old one: all
-		 * of it is records, and nobody else can append yet. */
+		/* Just replaced: the jsonl_file is still that of the old file. All of
+		 * the new one is records, and nobody can append yet. */
 		written = true;
 	} else if (fs_log_node(i)->log) {
 		written = i->readers &&

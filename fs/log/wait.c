@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Answers that do not come at once: when the disk has to answer first, and when a lock
- * that somebody outside holds has to be had first. No worker thread waits for either. */
+/* Sends answers that have to wait for the disk, or for a lock held outside. No worker
+ * thread waits for either. */
 #include "log/wait.h"
 
 #include <errno.h>
@@ -26,8 +26,8 @@
 #include "vault/account.h"
 #include "vault/deferred.h"
 
-/* A lock outside that was found held twice within this time counts as held all along; and
- * how long an operation waits for one that has been held for too long already. */
+/* A lock that was found held twice within this time counts as held all along. Also how
+ * long an operation waits for a lock that has been held too long already. */
 #define BLOCKED_GAP_MS	 1000
 #define BLOCKED_GRACE_MS 40
 
@@ -37,8 +37,8 @@ struct answer {
 	struct jsonl_waiter waiter; /* first: cast back */
 	fuse_req_t req;
 	size_t written; /* of a WRITE; 0: reply with an error code or 0 */
-	int rc; /* what is said if the sync is well: a failed one is told once only */
-	struct fs_log_handle *flushed; /* of a FLUSH: cannot go before the answer */
+	int rc; /* the answer if the sync succeeds: a failed one is reported once only */
+	struct fs_log_handle *flushed; /* of a FLUSH; not freed before the answer */
 };
 
 void fs_log_answer(fuse_req_t req, size_t written, int rc)
@@ -70,7 +70,7 @@ static void answer_durable(fuse_req_t req, struct fs_mount *m, struct fs_openlog
 	int sync_rc;
 
 	if (!a) {
-		/* No waiter, no look at the disk: an fsync has to come again. */
+		/* Without a waiter the disk is not asked: the next fsync has to. */
 		sync_rc = force ? -ENOMEM : jsonl_file_sync(file, user);
 		if (flushed)
 			fs_follow_flush_ends(flushed);
@@ -84,7 +84,8 @@ static void answer_durable(fuse_req_t req, struct fs_mount *m, struct fs_openlog
 	    .rc = rc,
 	    .flushed = flushed,
 	};
-	/* Once this request is answered the handle may go, while we still lead. */
+	/* The handle may be freed once the request is answered, while we still lead the
+	 * sync. */
 	fs_openlog_ref(log);
 	switch (jsonl_file_wait(file, user, force, &a->waiter, &sync_rc)) {
 	case JSONL_WAIT_DONE:
@@ -119,7 +120,7 @@ void fs_log_answer_flush(fuse_req_t req, struct fs_log_handle *g, int rc)
 
 /* ---- what has to wait for a lock that is held outside ---- */
 
-/* Takes note of whether the lock was had. */
+/* Notes whether the lock was had. */
 void fs_log_blocked(struct fs_log_handle *g, bool blocked)
 {
 	struct fs_openlog *s = g->log;
@@ -151,7 +152,7 @@ static unsigned blocked_patience(struct fs_log_handle *g)
 
 static void parked_free(struct fs_mount *m, struct fs_parked *p)
 {
-	/* Fewer bytes: this always works. */
+	/* Charging less cannot fail. */
 	if (fs_account_charge(&m->vault, p->account, -(int64_t)p->len))
 		errno = 0;
 	fs_account_unref(&m->vault, p->account);
@@ -168,7 +169,7 @@ static int parked_run(struct fs_job *job, bool last)
 	fs_follow_name(p->req, g, false, p->closes);
 	rc = p->step(p, last);
 
-	/* When it has been answered the handle may be gone. */
+	/* Once it has been answered the handle may be gone. */
 	if (rc == -EAGAIN)
 		fs_log_blocked(g, true);
 	else

@@ -222,7 +222,7 @@ static int writer_close(struct fs_log_handle *g, bool last)
 	bool committed = false;
 	int rc = fs_writer_release_paid(g, last, &committed);
 
-	/* A session that ends has no close for what is written and not synced yet. */
+	/* When the session ends no close will come to sync what is written. */
 	if (!rc && (committed || last))
 		fs_writer_close_durably(g);
 	return rc;
@@ -247,7 +247,7 @@ void fs_writer_release(fuse_req_t req, struct fs_handle *h, struct fuse_file_inf
 	struct fs_log_handle *g = (struct fs_log_handle *)h;
 	struct fs_parked proto = {.step = release_step};
 
-	/* Nobody waits for the answer of a RELEASE: it may come first. */
+	/* The kernel does not wait for the answer to a RELEASE, so it may come first. */
 	fuse_reply_err(req, 0);
 	if (close_any(g, false) == -EAGAIN && !fs_log_park(g, NULL, &proto, NULL, 0))
 		close_any(g, true);
@@ -282,7 +282,7 @@ void fs_writer_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t of
 	fuse_reply_err(req, EPERM);
 }
 
-/* ftruncate: where the log may be written anew, that is how it begins. */
+/* Truncates the file. Where a log may be written anew, this is how that begins. */
 int fs_writer_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 {
 	struct fs_log_handle *g = (struct fs_log_handle *)h;
@@ -296,12 +296,12 @@ int fs_writer_truncate(fuse_req_t req, struct fs_handle *h, off_t size)
 	rc = jsonl_file_visible(fs_openlog_file(g->log), &visible);
 	if (rc || size >= visible)
 		return rc ? rc : 1;
-	/* A copytruncate is one here, too. */
+	/* A copytruncate is allowed here, too. */
 	rc = fs_log_truncate(req, h->inode, size, true);
 	if (rc != -EPERM)
 		return rc;
 	rc = fs_rewrite_begin(g, fuse_req_ctx(req), size, true);
-	/* By the table that the handle has now. */
+	/* The handle has the rewriter's table now. */
 	return rc ? rc : fs_staged_truncate(req, &g->rewrite->staged, size);
 }
 

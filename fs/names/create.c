@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Making names. What is made is the caller's from its first moment: owner, group, mode by
- * umask or default ACL, as the backing file system gives them to the caller's ids. */
+/* Makes names. A new file is the caller's from the first moment: owner, group, and mode
+ * by umask or default ACL, as the backing file system gives them to the caller's ids. */
 #include "names/create.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@
 #include "vault/account.h"
 #include "vault/statedir.h"
 
-/* Checks that this name may be made or removed. */
+/* Checks that a file of this name may be made or removed. */
 static int name_allowed(const struct fs_mount *m, const struct fs_inode *parent,
 			const char *name)
 {
@@ -132,8 +132,9 @@ void fs_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 	make(req, parent, MAKE_SYMLINK, name, 0, 0, target);
 }
 
-/* A process may still stand in the directory: it must stay reachable without a name. But
- * only once that is gone, or each that is not empty would take a descriptor for good. */
+/* Removes a directory. A process may still stand in it, so it must stay reachable
+ * without a name: its descriptor is kept. Only after it was removed, or each directory
+ * that is not empty would take a descriptor for good. */
 static int remove_directory(struct fs_mount *m, int dir, const char *name)
 {
 	struct fs_inode *i = NULL;
@@ -173,8 +174,8 @@ void fs_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 /* ---- create ---- */
 
-/* The new file's descriptor, open as asked. Always O_EXCL: the kernel has looked, and
- * found nothing that it would have checked the caller's permissions on. */
+/* Creates a file. Its descriptor, open as asked, or -errno. Always with O_EXCL: the
+ * kernel found no such file, and so has checked no permissions of one. */
 static int create_as_caller(fuse_req_t req, int dir, const char *name, int flags,
 			    mode_t mode)
 {
@@ -188,7 +189,7 @@ static int create_as_caller(fuse_req_t req, int dir, const char *name, int flags
 	return fd;
 }
 
-/* The node of a file that was just made, by its descriptor. */
+/* Makes the node of a file that was just created, from its descriptor. */
 static int adopt_new(struct fs_mount *m, struct fs_inode *parent, const char *name,
 		     int fd, struct fs_inode **i, struct stat *st)
 {
@@ -215,9 +216,9 @@ static void reply_created(fuse_req_t req, struct fs_mount *m, struct fs_inode *i
 	}
 }
 
-/* Opens the new file as one of its class. Logs and state files are opened anew, which an
- * ordinary user's daemon may not be allowed to: the creator of a file may write to it by
- * that descriptor whatever its mode. */
+/* Opens the new file as one of its class. Logs and state files are opened a second time,
+ * which the daemon of an ordinary user may not be allowed to: a creator may write to the
+ * file by his first descriptor, whatever its mode. */
 static int open_new(fuse_req_t req, struct fs_inode *parent, struct fs_inode *i, int fd,
 		    const struct stat *st, struct fuse_file_info *fi)
 {
@@ -264,7 +265,8 @@ static int create(fuse_req_t req, struct fs_inode *parent, int dir, const char *
 	struct fs_mount *m = fs_mount_of(req);
 	cleanup_close int fd = create_as_caller(
 	    req, dir, name, (fi->flags & ~O_TRUNC) | O_CREAT | O_EXCL, mode);
-	/* Somebody else was faster: the kernel is to look again and open that. */
+	/* Another program has created the file: the kernel is to look again and open
+	 * that. */
 	int r = fd == -EEXIST && !(fi->flags & O_EXCL) ? -ESTALE : fd < 0 ? fd : 0;
 	struct stat made;
 	bool known;
@@ -322,7 +324,7 @@ static int open_tmpfile(fuse_req_t req, struct fs_inode *i, int fd,
 	return r;
 }
 
-/* O_TMPFILE: plain whatever name it gets one day; giving it one is fs_op_link's. */
+/* Makes an O_TMPFILE, which is plain; fs_op_link judges it when it gets a name. */
 void fs_op_tmpfile(fuse_req_t req, fuse_ino_t ino, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fs_mount *m = fs_mount_of(req);

@@ -28,7 +28,7 @@
 #include "vault/hosts.h"
 #include "vault/named.h"
 
-/* A larger backup is not compared: it goes to the archive. */
+/* A larger backup is archived without comparing it. */
 #define COMPARE_MAX (16L << 20)
 
 bool fs_generation_may_be(struct fs_mount *m, const char *name)
@@ -36,8 +36,8 @@ bool fs_generation_may_be(struct fs_mount *m, const char *name)
 	return jsonl_policy_may_be_generation(m->vault.policy, name);
 }
 
-/* Returns true when the log begins with all of it. A final newline that one of them lacks
- * counts as there. */
+/* Returns true when the log begins with all of the backup. A final newline that one of
+ * them lacks counts as there. */
 static bool is_prefix(struct fs_mount *m, int backup, off_t size, int log)
 {
 	cleanup_free char *a = malloc((size_t)size), *b = malloc((size_t)size);
@@ -149,7 +149,7 @@ static bool is_open(struct fs_inode *i)
 	return open;
 }
 
-/* Gives the target a free name of a generation: its own and a moment. */
+/* Renames the target to a free name of a generation: its own name and the time. */
 static int set_beside(struct fs_renaming *r)
 {
 	char name[NAME_MAX + 1], stamp[JSONL_STAMP];
@@ -171,7 +171,8 @@ static int set_beside(struct fs_renaming *r)
 	return rc;
 }
 
-/* Keeps the file at the target's name: 0, and the rename may replace it. */
+/* Keeps the file at the target's name, so that the rename may replace it. 0 or
+ * -errno. */
 static int keep_target(struct fs_renaming *r, char *kept)
 {
 	int rc;
@@ -223,7 +224,7 @@ void fs_generation_created(fuse_req_t req, struct fs_inode *dir, const char *nam
 	    jsonl_policy_classify(m->vault.policy, path) != JSONL_CLASS_PLAIN ||
 	    !jsonl_policy_live_of(m->vault.policy, path, &stem))
 		return;
-	/* The first of them: others are likely to be of the same program. */
+	/* Only the first is logged: others are likely to be of the same program. */
 	if (m->vault.stats.ungoverned++)
 		return;
 	FS_NAMED_LOG(&m->vault, LOG_WARNING, ctx, "ungoverned", FS_STR("path", path),

@@ -53,7 +53,8 @@ static int link_allowed(fuse_req_t req, struct fs_mount *m, struct fs_inode *i,
 	if (rc)
 		return rc;
 	if (to->admit && st.st_nlink == 0) {
-		/* Its own descriptor is still open: from here on that writes no more. */
+		/* The descriptor by which it was made is still open: it may write no
+		 * more. */
 		pthread_mutex_lock(&i->lock);
 		i->sealed = true;
 		pthread_mutex_unlock(&i->lock);

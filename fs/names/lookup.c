@@ -27,8 +27,8 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (r == -ENOENT && m->vault.config.entry_timeout > 0 && !dir->state &&
 	    !(fs_shared(&m->vault) &&
 	      jsonl_policy_may_govern(m->vault.policy, name))) {
-		/* The kernel may remember that there is no such file, where we make none
-		 * ourselves. */
+		/* Lets the kernel remember that there is no such file, where only we
+		 * could make one. */
 		memset(&e, 0, sizeof(e));
 		e.entry_timeout = m->vault.config.entry_timeout;
 		fuse_reply_entry(req, &e);

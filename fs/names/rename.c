@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* rename: plain as the backing file system has it; where a name of a class is involved,
- * the classes of both sides decide (tree/classes.h). */
+/* Renames as the backing file system does; where a name has a class, the classes of both
+ * sides decide (tree/classes.h). */
 #include "names/rename.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@
 #define RENAME_WHITEOUT (1 << 2)
 #endif
 
-#define RENAME_AT_ONCE (1 << 20) /* bytes that a worker looks at itself */
+#define RENAME_AT_ONCE (1 << 20) /* more bytes are left to the pool */
 
 /* ---- exchange ---- */
 
@@ -126,7 +126,8 @@ static int rename_decided(struct fs_renaming *r)
 
 /* ---- the request ---- */
 
-/* Most renames have nothing to do with logs and need no look at either side. */
+/* Returns true when the rename has nothing to do with logs, as most: neither side needs
+ * a look. */
 static bool rename_is_simple(struct fs_renaming *r)
 {
 	struct stat st;
@@ -154,7 +155,7 @@ static int rename_look(struct fs_renaming *r)
 	r->settings = jsonl_policy_settings(r->m->vault.policy, r->new_path);
 	if (!r->settings)
 		return -ENOMEM;
-	/* Of match=*, by which all is a log. */
+	/* With match=* everything is a log. */
 	if (!r->new_path[0] && r->settings->class != JSONL_CLASS_PLAIN)
 		return -ENAMETOOLONG;
 	rc = fs_inode_lookup(r->m, r->new_dir, r->new_name, &r->dst, &r->dst_st);
@@ -202,7 +203,7 @@ static int rename_run(struct fs_renaming *r)
 	return rc;
 }
 
-/* 0 or -errno; -EINPROGRESS: nothing has happened, the pool is to do it. */
+/* Renames. 0 or -errno; -EINPROGRESS: nothing has happened, the pool is to do it. */
 static int rename_request(fuse_req_t req, fuse_ino_t parent, const char *name,
 			  fuse_ino_t newparent, const char *newname, unsigned flags)
 {
@@ -235,8 +236,8 @@ static int rename_request(fuse_req_t req, fuse_ino_t parent, const char *name,
 	return rc;
 }
 
-/* A rename that has to wait, or to judge a large file. The kernel keeps both directories
- * until the answer. */
+/* Keeps a rename that has to wait, or to judge a large file. The kernel keeps both
+ * directories until the answer. */
 struct later {
 	struct fs_job job; /* first: cast back */
 	fuse_req_t req;

@@ -18,7 +18,7 @@
 #include "tree/mount.h"
 #include "tree/renaming.h"
 
-/* A path that grows and shrinks at its end. One that has become too long has no class. */
+/* Holds a path that grows and shrinks at its end. One that is too long has no class. */
 struct side {
 	char path[PATH_MAX];
 	bool too_long;
@@ -112,7 +112,7 @@ int fs_directory_may_move(struct fs_renaming *r, int dir_fd, const char *name,
 	(void)snprintf(old.path, sizeof(old.path), "%s", from);
 	(void)snprintf(new.path, sizeof(new.path), "%s", to);
 	rc = subtree_crosses(r->m, fd, &old, &new);
-	/* Not a refusal: mv(1) copies instead, file by file, each under its own rules. */
+	/* -EXDEV makes mv(1) copy instead, file by file, each under its own rules. */
 	return rc > 0 ? -EXDEV : rc;
 }
 
@@ -124,7 +124,8 @@ int fs_rename_directory(struct fs_renaming *r)
 
 	if (rc || !r->dst)
 		return rc ? rc : fs_rename_plain(r);
-	/* As after rmdir: a process may still stand in the empty one that is replaced. */
+	/* As in rmdir, a process may still stand in the empty directory that is
+	 * replaced. */
 	fd = fs_inode_fd_get(r->m, r->dst);
 	rc = fs_rename_plain(r);
 	if (!rc)

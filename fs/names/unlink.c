@@ -53,7 +53,7 @@ static int unlink_request(fuse_req_t req, struct fs_inode *dir, const char *name
 	if (dir_fd < 0)
 		return dir_fd;
 	if (jsonl_policy_may_govern(m->vault.policy, name)) {
-		/* Not while another file takes its place. */
+		/* Not while another file takes the log's place. */
 		pthread_rwlock_rdlock(&m->tree.lock);
 		rc = unlink_by_class(req, m, dir, dir_fd, name);
 		pthread_rwlock_unlock(&m->tree.lock);
@@ -67,8 +67,8 @@ static int unlink_request(fuse_req_t req, struct fs_inode *dir, const char *name
 	return rc;
 }
 
-/* A removal that may have to wait for another daemon. The kernel keeps the directory until the
- * answer. */
+/* Keeps a removal that may have to wait for another daemon. The kernel keeps the
+ * directory until the answer. */
 struct later {
 	struct fs_job job; /* first: cast back */
 	fuse_req_t req;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking names up, and what is known about a file apart from its content. */
+/* Answers look-ups of names, and requests about a file apart from its content. */
 #include "ops/attr.h"
 
 #include <errno.h>
@@ -76,7 +76,8 @@ static int set_size(fuse_req_t req, struct fs_inode *i, off_t size,
 	if (!fi && !stale)
 		stale = fs_recheck(fs_mount_of(req), i) != 0;
 	if (stale && !fi)
-		return -ESTALE; /* other rules by now: the kernel looks again */
+		return -ESTALE; /* the rules have changed: the kernel looks the name up
+				   again */
 	if (sealed)
 		return -EPERM;
 	if (h && h->ops->truncate)
@@ -171,7 +172,7 @@ static int set_attributes(fuse_req_t req, struct fs_inode *i, const struct stat 
 	fd = fs_inode_fd_get(m, i);
 	if (fd < 0)
 		return fd;
-	/* The owner first: a change of it clears bits that the mode may set again. */
+	/* The owner comes first: changing it clears bits that the mode may set again. */
 	if (to_set & owner)
 		r = set_owner(req, fd, attr, to_set);
 	if (!r && to_set & FUSE_SET_ATTR_MODE)
@@ -223,7 +224,7 @@ void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set
 	struct fs_mount *m = fs_mount_of(req);
 	int r = setattr_attempt(&l);
 
-	/* A log has waited for its lock already. */
+	/* Logs have waited for their lock already. */
 	if (r != -EWOULDBLOCK || fs_class_of(m, fs_inode_of(m, ino))->truncate ||
 	    !fs_leased_park(&l))
 		setattr_answer(&l, r);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Open directories. Positions are those of the backing file system, so they stay good
- * while names come and go, and seekdir leads where telldir was. */
+/* Reads open directories. Positions are those of the backing file system, so they stay
+ * valid while names come and go, and seekdir leads where telldir was. */
 #include "ops/readdir.h"
 
 #include <dirent.h>
@@ -32,14 +32,14 @@
 #include "vault/statedir.h"
 
 #define DIR_BUFFER (32U << 10)
-/* Positions of the virtual files, which no file system hands out (ext4 ends with
+/* Positions of the virtual files, beyond those of any file system (ext4 ends with
  * INT64_MAX). */
 #define DIR_VIRTUAL	(INT64_MAX - 16)
 #define DIR_VIRTUAL_MAX (DIR_VIRTUAL + 2)
 
 struct fs_dir {
 	int fd;
-	struct fs_account *payer; /* of fd */
+	struct fs_account *payer; /* pays for fd */
 	pthread_mutex_t lock;
 	/* Under lock: the last result of getdents64, and how much of it was used. */
 	size_t at, filled;
@@ -124,8 +124,8 @@ static bool is_virtual(off_t position)
 	return position >= DIR_VIRTUAL && position <= DIR_VIRTUAL_MAX;
 }
 
-/* The position is often one in the middle of what was read last: the kernel had no room
- * for the rest. */
+/* Moves to a position, often one in the middle of what was read last: the kernel had no
+ * room for the rest. */
 static int dir_seek(struct fs_dir *d, off_t off)
 {
 	size_t at = 0;
@@ -149,7 +149,7 @@ static int dir_seek(struct fs_dir *d, off_t off)
 	return lseek(d->fd, off, SEEK_SET) < 0 ? -errno : 0;
 }
 
-/* 1: filled in *e, which does not move the stream; 0: the end. */
+/* Fills in the entry at the present position, which stays. 1; 0: the end; -errno. */
 static int dir_peek(struct fs_dir *d, bool state, struct entry *e)
 {
 	const struct dirent64 *raw;
@@ -225,7 +225,8 @@ static size_t add_entry(fuse_req_t req, struct fs_inode *dir, const struct entry
 	return need;
 }
 
-/* Fills buf; its length or -errno. Entries that were added count as looked up. */
+/* Fills the buffer. Returns its length or -errno. Entries that were added count as
+ * looked up. */
 static ssize_t fill(fuse_req_t req, struct fs_inode *dir, struct fs_dir *d, off_t off,
 		    char *buf, size_t size, bool plus)
 {
@@ -261,7 +262,8 @@ static ssize_t fill(fuse_req_t req, struct fs_inode *dir, struct fs_dir *d, off_
 	return r < 0 && !used ? r : (ssize_t)used;
 }
 
-/* The kernel did not get this answer of readdirplus, so it will forget none of its nodes. */
+/* Forgets the nodes of a readdirplus that the kernel did not get, and so will not
+ * forget. */
 static void forget_entries(struct fs_mount *m, const char *buf, size_t size)
 {
 	for (size_t at = 0; at < size;) {
@@ -281,7 +283,8 @@ static void readdir_any(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	cleanup_free char *buf = malloc(size);
 	ssize_t n = -ENOMEM;
 
-	/* Before the answer: the attributes in it are good for longer than we count. */
+	/* Noted before the answer: the attributes in it are valid longer than we
+	 * count. */
 	if (plus && off == 0)
 		fs_listing_filled(m, fs_inode_of(m, ino));
 	pthread_mutex_lock(&d->lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of operations, and the dispatch of what an open file does to its handle. */
+/* Fills the table of operations, and passes operations of an open file on to its
+ * handle. */
 #include "ops/table.h"
 
 #include <errno.h>
@@ -32,22 +33,22 @@
 #include "vault/archive.h"
 #include "virtual/virtual.h"
 
-/* Requests that nobody waits for, RELEASE above all. The kernel's own limit of 12 lets no
- * more of them into the queue, so that with more programs than that at work closed
- * handles pile up, each with its descriptor. Without it the queue is first come, first
- * served. */
+/* Bounds requests that no program waits for, RELEASE above all. The kernel's own limit
+ * of 12 keeps the others out of the queue, so that when more programs than that are busy
+ * closed handles pile up, each with its descriptor. Without the limit all requests are
+ * served in their order. */
 #define FS_BACKGROUND 65535
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs_mount *m = userdata;
 
-	/* Modes of new files are the backing file system's matter: a default ACL takes
+	/* The backing file system decides the modes of new files: a default ACL takes
 	 * the place of the umask. */
 	conn->want |= conn->capable & FUSE_CAP_DONT_MASK;
 	if (m->vault.config.xattr)
 		conn->want |= conn->capable & FUSE_CAP_POSIX_ACL;
-	/* A directory with a link in it may move: then the link is asked for again. */
+	/* If a directory with a link in it is moved, the link must be read again. */
 	if (m->vault.config.links == JSONL_LINKS_ANY)
 		conn->want |= conn->capable & FUSE_CAP_CACHE_SYMLINKS;
 	conn->max_background = FS_BACKGROUND;
@@ -109,7 +110,8 @@ static int open_attempt(struct fs_leased *l)
 		fs_account_descriptor_close(payer);
 	else
 		fs_handle_of(&l->fi)->payer = payer;
-	return r == -EMFILE ? -ENFILE : r; /* the daemon's, not the caller's */
+	return r == -EMFILE ? -ENFILE
+			    : r; /* the daemon has no descriptor left, not the caller */
 }
 
 static void open_answer(struct fs_leased *l, int r)

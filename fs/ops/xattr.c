@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Extended attributes and file flags. Whether the caller may, the kernel has decided. */
+/* Serves extended attributes and file flags. The kernel has decided whether the caller
+ * may change them. */
 #include "ops/xattr.h"
 
 #include <errno.h>
@@ -37,7 +38,7 @@ static bool begins_with(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* A path that leads to the file itself, a symbolic link too. */
+/* Holds a path that leads to the file itself, also if that is a symbolic link. */
 struct fd_path {
 	char text[64];
 	int fd;
@@ -57,7 +58,8 @@ static void path_put(struct fs_mount *m, struct fs_inode *i, struct fd_path *p)
 	fs_inode_fd_put(m, i, p->fd);
 }
 
-/* ENOSYS: the kernel does not ask again for as long as the mount lives. */
+/* Checks that an attribute may be used. 0, -EPERM, or -ENOSYS where there are none: then
+ * the kernel does not ask again during the mount. */
 static int xattr_allowed(const struct fs_mount *m, const struct fs_inode *i,
 			 const char *name)
 {
@@ -204,7 +206,8 @@ void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t siz
 	reply_value(req, n, value, size);
 }
 
-/* Our own attributes are not shown, and names of the trusted namespace to root alone. */
+/* Removes our own attributes from a list, and for ordinary users those of the trusted
+ * namespace. */
 static ssize_t without_hidden(char *list, ssize_t n, bool root)
 {
 	char *to = list;
@@ -310,7 +313,8 @@ static void get_flags(fuse_req_t req, const struct flag_calls *calls, bool appen
 	fuse_reply_ioctl(req, 0, &value, calls->size);
 }
 
-/* Append-only is a rule of ours on logs, not a flag of the backing file. */
+/* Sets file flags. Append-only, which we show for logs, is not a flag of the backing
+ * file. */
 static int set_flags(const struct flag_calls *calls, bool append_only, int fd,
 		     const void *in, size_t in_size)
 {
@@ -357,7 +361,7 @@ void fs_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
 			     : set_flags(calls, append_only, fd, in_buf, in_size);
 		if (!r) {
 			fs_note_change(m, i);
-			fs_attributes_changed(m, i); /* ctime: the kernel does not know */
+			fs_attributes_changed(m, i); /* the ctime has changed */
 		}
 		if (r)
 			fuse_reply_err(req, -r);

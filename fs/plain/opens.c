@@ -22,24 +22,24 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* Read-only files up to this size are better off in the page cache of the mount, where
- * the next open finds them, than with the kernel's passthrough. */
+/* Files opened for reading, up to this size, are better kept in the page cache of the
+ * mount, where the next open finds them, than handed to the kernel's passthrough. */
 #define PLAIN_SMALL (128 << 10)
 #define BROKEN(m)                                                                        \
 	atomic_load_explicit(&(m)->tree.passthrough_broken, memory_order_relaxed)
 
 /* State of a plain file that is open; under inode->lock. */
 struct fs_plain_state {
-	unsigned cached, through; /* handles that are open; never both */
+	unsigned cached, through; /* open handles of each kind; never both */
 	int backing;		  /* the kernel's number of the backing file */
-	unsigned mappable;	  /* of those that are through, by which can be stored */
+	unsigned mappable; /* handles by passthrough that allow stores by a mapping */
 	/* The user whom pages from mappings are charged to: an ordinary user who has the
 	 * file open for writing, if there is one. */
 	struct fs_ids mapper;
-	/* Somebody may have mapped it for writing without our page cache, and such a
-	 * mapping outlives its handle. */
+	/* A program may have mapped it for writing without our page cache, and a mapping
+	 * outlives its handle. */
 	bool written_through;
-	/* What the pages in the cache belong to. */
+	/* The version that the pages in the cache belong to. */
 	bool stamped;
 	off_t size;
 	struct timespec mtime, ctime;
@@ -60,7 +60,8 @@ static bool pages_are_good(struct fs_plain_state *s, const struct stat *st)
 }
 
 #ifdef FUSE_CAP_PASSTHROUGH
-/* The kernel's number of the backing file, 0 when it cannot be had. */
+/* Hands the file to the kernel. Returns the kernel's number of it, 0 if that is not
+ * possible. */
 static int backing_open(fuse_req_t req, int fd)
 {
 	struct fs_mount *m = fs_mount_of(req);
@@ -234,10 +235,10 @@ void fs_plain_negotiate(struct fs_mount *m, struct fuse_conn_info *conn)
 	const char *missing = passthrough_missing(m, conn);
 
 	m->tree.passthrough_reason = missing;
-	/* The first kind leaves the clearing of suid to us alone, and helps nothing. */
+	/* HANDLE_KILLPRIV would leave the clearing of suid to us alone, for no gain. */
 	conn->want &= ~(unsigned)FUSE_CAP_HANDLE_KILLPRIV;
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
-	/* Saves the question for security.capability before each write. The backing file
+	/* Saves a getxattr of security.capability before each write. The backing file
 	 * system clears the bits itself, because the daemon writes as the caller. */
 	if (conn->capable & FUSE_CAP_HANDLE_KILLPRIV_V2) {
 		conn->want |= FUSE_CAP_HANDLE_KILLPRIV_V2;
@@ -249,7 +250,7 @@ void fs_plain_negotiate(struct fs_mount *m, struct fuse_conn_info *conn)
 
 		conn->want |= FUSE_CAP_PASSTHROUGH;
 		m->tree.passthrough = true;
-		/* The kernel counts how deep file systems lie on each other. */
+		/* The kernel limits how many file systems lie on each other. */
 		if (fstatfs(m->vault.root_fd, &fs) == 0 &&
 		    fs_kind_of(&fs)->stacked)
 			conn->max_backing_stack_depth = FUSE_BACKING_STACKED_OVER;

@@ -15,7 +15,7 @@
 struct fs_inode;
 struct fs_mount;
 
-/* The kinds of handles that this one is counted as. */
+/* Tells as what a handle is counted. */
 struct fs_plain_place {
 	bool through;  /* the kernel reads and writes by itself */
 	bool mappable; /* and can store into the file by a mapping */
@@ -24,7 +24,7 @@ struct fs_plain_place {
 /* Decides, counts the handle in and fills fi. 0 or -errno. */
 int fs_plain_join(fuse_req_t req, struct fs_inode *i, int fd, const struct stat *st,
 		  struct fuse_file_info *fi, struct fs_plain_place *p) jsonl_must_check;
-/* `req`: NULL when the session has ended. */
+/* Counts a handle out. `req`: NULL when the session has ended. */
 void fs_plain_leave(fuse_req_t req, struct fs_inode *i, const struct fs_plain_place *p);
 /* Returns the user whom pages from mappings of an open file are charged to. */
 struct fs_ids fs_plain_mapper(struct fs_inode *i);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Open plain files, where the kernel does not read and write the backing file by itself
- * (opens.h). */
+/* Serves open plain files, where the kernel does not read and write the backing file by
+ * itself (opens.h). */
 #include "plain/plain.h"
 
 #include <errno.h>
@@ -51,8 +51,8 @@ static ssize_t write_all(int fd, struct fuse_bufvec *in, off_t off, bool append)
 	struct iovec iov;
 	ssize_t n;
 
-	/* Pages that come back from a mapping have their place also where the handle
-	 * appends, so this is the request's flag, and the descriptor has none. */
+	/* Pages written back from a mapping have an offset even if the handle appends.
+	 * So the flag of the request decides, and the descriptor has no O_APPEND. */
 	if (append && in->count == 1 && !(in->buf[0].flags & FUSE_BUF_IS_FD)) {
 		iov = (struct iovec){in->buf[0].mem, in->buf[0].size};
 		n = pwritev2(fd, &iov, 1, 0, RWF_APPEND);
@@ -64,8 +64,8 @@ static ssize_t write_all(int fd, struct fuse_bufvec *in, off_t off, bool append)
 	return fuse_buf_copy(&out, in, 0);
 }
 
-/* An O_TMPFILE that was linked to the name of a log: its content has been judged, and the
- * descriptor that made it must not change it behind that. */
+/* Returns true for an O_TMPFILE that was linked to the name of a log: its content has
+ * been judged, and the descriptor that made it must not change it any more. */
 static bool is_sealed(struct fs_handle *h)
 {
 	bool sealed;
@@ -76,8 +76,8 @@ static bool is_sealed(struct fs_handle *h)
 	return sealed;
 }
 
-/* Pages come back when the kernel likes, with nobody's ids. What a mapping changes clears
- * no suid, but blocks for its holes are taken. */
+/* Takes on the ids for pages of a mapping, which the kernel writes back at any time with
+ * nobody's ids. They clear no suid, but blocks for holes are charged. */
 static int pay_for_pages(struct fs_handle *h, struct fs_caller *saved)
 {
 	struct fs_ids mapper = fs_plain_mapper(h->inode);
@@ -216,17 +216,17 @@ int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd, int flags)
 	if (ftruncate(fd, 0))
 		r = -errno;
 	fs_caller_restore(&saved);
-	/* By the time that the file has got: clocks run apart from those by up to a tick,
-	 * and what was changed before would seem to be later. */
+	/* Uses the file's own time: our clock differs from that of files by up to a
+	 * tick, so that earlier changes would seem to be later. */
 	if (!r && !fstat(fd, &st))
 		fs_plain_node(i)->begun =
 		    (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
 	return r;
 }
 
-/* Alignment is the kernel's matter where it reads and writes by itself; what is served
- * from here comes in pieces of any length. And appending goes by the flag of each write:
- * a program can switch it off. A file that may only be appended to keeps it. */
+/* Clears O_DIRECT, because what is served from here comes in pieces of any length; and
+ * O_APPEND, because a program can switch it off: each write has the flag. A file that
+ * may only be appended to keeps it. */
 void fs_plain_clear_flags(int fd, int flags)
 {
 	if (flags & (O_DIRECT | O_APPEND))
@@ -249,7 +249,7 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 	struct stat st;
 	int r = p ? 0 : -ENOMEM;
 
-	/* A file that was created just now has nothing to lose. */
+	/* A file that was just created has nothing to lose. */
 	if (!r && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
 		r = fs_plain_truncate(req, i, fd, fi->flags);
 	if (!r && fstat(fd, &st))
@@ -268,7 +268,7 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 	if (p->place.mappable) /* from here on it is not kept */
 		fs_attributes_changed(p->m, i);
 	fs_plain_clear_flags(fd, fi->flags);
-	/* What was written through us may still be in pages of a mapping. */
+	/* Pages of a mapping may still hold what was written through us. */
 	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY ||
 		      (p->place.through && closes_silently(fd));
 	fs_handle_link(p->m, &p->base, i);
@@ -295,8 +295,8 @@ void fs_plain_note_change(struct fs_inode *i)
 	atomic_store(&fs_plain_node(i)->special, true);
 }
 
-/* A store to a mapping of the backing file changes its times, and no request tells the
- * kernel. */
+/* Returns true for a file that may be mapped: a store to a mapping of the backing file
+ * changes its times without a request. */
 static bool plain_fix_stat(struct fs_mount *m, struct fs_inode *i, struct stat *st)
 {
 	return m->tree.passthrough && i->type == S_IFREG && fs_plain_is_mapped(i);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Handles of plain files, and what the opens of one plain file must agree on. */
+/* Defines handles of plain files, and what the opens of one plain file must agree on. */
 #ifndef FS_PLAIN_PLAIN_H
 #define FS_PLAIN_PLAIN_H
 
@@ -23,7 +23,7 @@ struct fs_plain_handle {
 	struct fs_plain_place place;
 };
 
-/* State that the node of a plain file, or of one of class text, has. */
+/* Keeps the state of a node of class plain or text. */
 struct fs_plain_node {
 	/* Made at the first open, then kept; under inode->lock. */
 	struct fs_plain_state *state;
@@ -43,13 +43,13 @@ static inline struct fs_plain_node *fs_plain_node(const struct fs_inode *i)
  */
 int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd,
 		  struct fuse_file_info *fi) jsonl_must_check;
-/* O_TRUNC of an open, as the caller would. 0 or -errno. */
+/* Truncates a file at its open with O_TRUNC, as the caller would. 0 or -errno. */
 int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd,
 		      int flags) jsonl_must_check;
 /* Takes O_APPEND and O_DIRECT, which `flags` may have, off the backing descriptor. */
 void fs_plain_clear_flags(int fd, int flags);
-/* An ordinary user has changed the content: a mode that the kernel has kept may have lost
- * suid or sgid with that, of which it does not know. Before the answer. */
+/* Tells the kernel, before the answer, that a change of content by an ordinary user may
+ * have cleared suid or sgid in a mode that it has cached. */
 void fs_plain_changed(fuse_req_t req, struct fs_inode *i);
 /* Says in the log whether reads and writes go straight to the backing files. */
 void fs_plain_negotiate(struct fs_mount *m, struct fuse_conn_info *conn);
@@ -63,7 +63,7 @@ void fs_plain_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t off
 void fs_plain_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
 		    struct fuse_file_info *fi);
 int fs_plain_fd(struct fs_handle *h);
-/* Entries for the tables of both classes. */
+/* Entries for the tables of both classes (plain and text). */
 int64_t fs_plain_begun(const struct fs_inode *i);
 void fs_plain_inode_free(struct fs_inode *i);
 void fs_plain_note_change(struct fs_inode *i);

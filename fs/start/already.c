@@ -42,7 +42,7 @@ static struct jsonl_report *read_status(const char *mountpoint)
 	return jsonl_report_parse(text);
 }
 
-/* Returns the value of an option that holds: from the mount command, a configuration
+/* Returns the value that an option has now: from the mount command, a configuration
  * file, or the default. */
 static const char *holds(const struct jsonl_report *status, const char *name)
 {

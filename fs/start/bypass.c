@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The programs that hold governed files open for writing since before the mount: their
- * descriptors bypass it. They are looked for in /proc by a thread that nobody waits for,
- * because to look at a process takes as long as that hangs in an exec. It takes a lock
- * to look at the mount, and does so only while the mount is there. */
+/* Finds programs that have held governed files open for writing since before the mount:
+ * their descriptors bypass it. A thread of its own looks in /proc, because looking at a
+ * process takes as long as that hangs in an execve(). It looks at the mount under a
+ * lock, and only while there is one. */
 #include "start/bypass.h"
 
 #include <ctype.h>
@@ -37,7 +37,7 @@
 
 struct fs_bypass {
 	pthread_mutex_t lock;
-	struct fs_mount *m; /* under lock; NULL: the mount ends */
+	struct fs_mount *m; /* under lock; NULL: the mount has ended */
 	unsigned users;	    /* under lock: the mount, the thread */
 	char *source;
 	dev_t device; /* of the mount itself */
@@ -110,7 +110,7 @@ static void look_at_descriptor(struct fs_bypass *b, const char *pid, int fds,
 	if (n < 0)
 		return;
 	target[n] = '\0';
-	/* The path first: it costs no question to a file system that may hang. */
+	/* The path is compared first: that asks no file system, which may hang. */
 	if (strncmp(target, b->source, root) != 0 || target[root] != '/' ||
 	    !is_governed(b, target + root + 1))
 		return;
@@ -120,7 +120,8 @@ static void look_at_descriptor(struct fs_bypass *b, const char *pid, int fds,
 	    !fs_fdinfo_writes(pid, fd))
 		return;
 	fs_program_name(id, program, sizeof(program));
-	/* Another daemon, perhaps one that is about to end, keeps the rules, too. */
+	/* Another daemon, perhaps one that is about to end, does not bypass the
+	 * rules. */
 	fs_program_name(getpid(), own, sizeof(own));
 	if (strcmp(program, own) == 0)
 		return;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* One thread at a time has the role of reading requests. It does each request that it
- * reads by itself, and gives the role away only when it is about to wait (jsonl_waits):
- * then a thread that stands by takes it. So a short request costs no switch to another
- * thread, and the number of threads follows the number of requests that wait.
+/* Reads and serves requests. One thread at a time has the role of reading them. It
+ * serves each request itself, and hands the role over only before it waits
+ * (jsonl_waits): then an idle thread takes it. So a short request costs no switch to
+ * another thread, and there are as many threads as requests that wait.
  *
- * Not every wait is foreseen: a directory that is not in the cache, a page that was
- * swapped out. The watch looks each millisecond whether the reader is still within the
- * request that it had at the last look, and then takes the role away from it.
+ * Some waits cannot be foreseen: a directory that is not in the cache, a page that was
+ * swapped out. The watch thread looks every millisecond whether the reader is still in
+ * the request that it had at the last look, and then takes the role away from it.
  *
- * A thread that takes the role first makes sure that another one stands by. That one is
- * started then, and not when it is needed: a new thread inherits the identity of the
- * thread that starts it, and within a request that may be the caller's. */
+ * A thread that takes the role first makes sure that there is an idle one. That one is
+ * started then, not when it is needed: a new thread inherits the identity of the thread
+ * that starts it, which within a request may be the caller's. */
 #include "start/loop.h"
 
 #include <errno.h>
@@ -31,12 +31,12 @@
 
 struct worker {
 	pthread_t thread;
-	pthread_cond_t called; /* it has got the role, or the loop has ended */
+	pthread_cond_t called; /* this thread has got the role, or the loop has ended */
 	struct worker *next;   /* in loop.idle */
 	struct worker *older;  /* in loop.all */
 	atomic_bool reads;     /* has the role */
 	atomic_bool busy;      /* is within a request */
-	atomic_uint requests;  /* that it has begun */
+	atomic_uint requests;  /* requests that it has begun */
 	struct fuse_buf buf;
 };
 
@@ -47,9 +47,10 @@ static struct {
 	atomic_bool watch_sleeps;
 	atomic_int error; /* the first */
 
-	pthread_mutex_t lock; /* of all below; a leaf */
-	pthread_cond_t woken; /* the watch */
-	struct worker *idle;  /* who came last is called first: its cache is warm */
+	pthread_mutex_t lock; /* lock of all below; a leaf */
+	pthread_cond_t woken; /* wakes the watch */
+	/* The thread that came last is called first: its cache is warm. */
+	struct worker *idle;
 	struct worker *all;
 	struct worker *reader; /* NULL: the next one that has time */
 	unsigned threads;
@@ -66,8 +67,8 @@ static void role_give(struct worker *w)
 	atomic_store(&w->reads, true);
 }
 
-/* Takes it from the reader, for one that stands by or, at the bound, for the next one
- * that ends its request. */
+/* Takes the role from the reader: for an idle thread or, if there can be no more
+ * threads, for the next one that ends its request. */
 static void role_pass(void)
 {
 	struct worker *w = loop.idle;
@@ -95,7 +96,7 @@ static void reader_waits(void)
 
 static void *worker_run(void *arg);
 
-/* Under loop.lock. */
+/* Starts a thread. Under loop.lock. 0 or -errno. */
 static int worker_start(void)
 {
 	struct worker *w = calloc(1, sizeof(*w));
@@ -116,7 +117,7 @@ static int worker_start(void)
 	return 0;
 }
 
-/* Returns with the role; false: the loop has ended. */
+/* Waits for the role. False: the loop has ended. */
 static bool worker_await(struct worker *w)
 {
 	bool stop;
@@ -130,7 +131,7 @@ static bool worker_await(struct worker *w)
 		while (!atomic_load(&w->reads) && !loop.stop)
 			pthread_cond_wait(&w->called, &loop.lock);
 	}
-	/* Without one this thread keeps the role while it waits: slower, and no harm. */
+	/* If that fails this thread keeps the role while it waits: slower, but safe. */
 	if (!loop.idle && loop.threads < loop.most && !loop.stop)
 		(void)worker_start();
 	stop = loop.stop;
@@ -142,7 +143,7 @@ static int worker_receive(struct worker *w)
 {
 	int state, n;
 
-	/* Only here a thread is cancelled. */
+	/* Threads are cancelled only here. */
 	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
 	n = fuse_session_receive_buf(loop.se, &w->buf);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
@@ -230,7 +231,7 @@ static void *watch_run(void *arg)
 	return NULL;
 }
 
-/* A thread that is within a request ends it first. */
+/* Ends all threads; each finishes its request first. */
 static void workers_end(void)
 {
 	struct worker *w;
@@ -242,7 +243,7 @@ static void workers_end(void)
 		pthread_cond_signal(&w->called);
 	w = loop.all;
 	pthread_mutex_unlock(&loop.lock);
-	/* No thread is started any more. */
+	/* From here on no thread is started. */
 	for (struct worker *each = w; each; each = each->older)
 		pthread_cancel(each->thread);
 	while (w) {
@@ -271,7 +272,7 @@ int fs_loop(struct fuse_session *se, unsigned most)
 	pthread_mutex_lock(&loop.lock);
 	r = worker_start();
 	pthread_mutex_unlock(&loop.lock);
-	/* A signal that ends the session interrupts this. */
+	/* A signal that is to end the session interrupts this. */
 	while (!r && !fuse_session_exited(se))
 		sem_wait(&loop.ended);
 	workers_end();

@@ -48,7 +48,8 @@ static const char *main_fsname(const struct fs_mount *m)
 	return m->vault.config.fsname ? m->vault.config.fsname : m->vault.source;
 }
 
-/* A mount by root is for everybody unless it says otherwise. */
+/* Makes the session. A mount by root is for everybody unless its options say
+ * otherwise. */
 static int main_session(struct fs_mount *m, const struct fs_options *o)
 {
 	const struct jsonl_config *c = &m->vault.config;
@@ -95,8 +96,8 @@ static int main_attach(struct fs_mount *m, const struct fs_options *o)
 	return fuse_session_mount(m->tree.se, m->vault.mountpoint) ? FS_EXIT_MOUNT : 0;
 }
 
-/* Serves until the file system is unmounted or a signal comes, then lets nothing pending
- * be lost. */
+/* Serves until the file system is unmounted or a signal comes, then completes all that
+ * is pending. */
 static int main_serve(struct fs_mount *m, const struct fs_options *o, int *report,
 		      int *lock)
 {
@@ -121,7 +122,7 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	fs_supervise_serving(ours ? ours : "");
 	if (!fs_supervise_again())
 		fs_bypass_start(m);
-	/* The mount command names on standard error what was found by then. */
+	/* The mount command prints the logs that were found to be bypassed. */
 	if (*report >= 0)
 		fs_bypass_wait(m);
 	fs_syslog_mounted();
@@ -129,17 +130,18 @@ static int main_serve(struct fs_mount *m, const struct fs_options *o, int *repor
 	m->vault.single = o->single;
 	r = main_loop(m, o->single);
 	signal = fs_daemon_signals_end();
-	/* Pending records come first: everything below can only be waited for. */
+	/* Pending records come first: for all that follows there is nothing to do but
+	 * wait. */
 	fs_daemon_drain(m, ours ? ours : "");
 	fs_reload_stop(m);
 	fs_bypass_stop(m);
 	fs_control_stop(m);
-	/* After umount -l the path may carry the mount of somebody else; of a connection
-	 * that is severed libfuse only frees what it holds. */
+	/* After umount -l another mount may be at the path. If the connection is severed
+	 * libfuse only frees its memory. */
 	there = fs_mountpoint_device(m->vault.mountpoint);
 	if (!ours || !there || strcmp(ours, there) == 0 || fs_daemon_severed(m->tree.se))
 		fs_remount_end(m, fs_daemon_severed(m->tree.se));
-	/* Cut off while it was being unmounted: that is an end like any other. */
+	/* A connection that is cut while it is unmounted has ended normally. */
 	if (r == -ECONNABORTED &&
 	    (signal || !there || strcmp(ours ? ours : "", there) != 0))
 		r = 0;
@@ -172,7 +174,7 @@ static int main_mount(struct fs_mount *m, const struct fs_options *o, int *repor
 	return r;
 }
 
-/* Everything that a person can have got wrong is found here, before anything is done. */
+/* Checks, before anything is done, everything that the user can have got wrong. */
 static int main_prepare(struct fs_mount *m, const struct fs_options *o, int *lock,
 			enum fs_mountpoint *state)
 {

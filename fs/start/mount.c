@@ -79,7 +79,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	r = fs_archive_init(&m->vault, fs_inode_is_written);
 	if (r)
 		return init_fail(m, "archive", r);
-	/* Read-only, and never written by us: nothing will need setting aside. */
+	/* A read-only vault that we have never written to: nothing will be set aside. */
 	if (m->vault.state_fd >= 0)
 		r = jsonl_quarantine_new(m->vault.io, m->vault.state_fd,
 					 m->vault.config.quarantine_max,
@@ -100,7 +100,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	return 0;
 }
 
-/* Closes what is open without a handle. */
+/* Closes files that are open without a handle. */
 static void mount_settle(struct fs_mount *m)
 {
 	fs_idle_drop(m, NULL);
@@ -118,8 +118,8 @@ void fs_mount_drain(struct fs_mount *m)
 	for (;;) {
 		struct fs_handle *h;
 
-		/* abandon() unlinks the handle, which takes the lock itself. Nobody else
-		 * takes handles away any more: the session has ended. */
+		/* abandon() unlinks the handle under the list's lock, which is therefore
+		 * not held. Nobody else removes handles: the session has ended. */
 		h = fs_handles_first(m);
 		if (!h)
 			break;
@@ -131,7 +131,7 @@ void fs_mount_drain(struct fs_mount *m)
 void fs_mount_deinit(struct fs_mount *m)
 {
 	/* A client of the control socket may have been the last to use a log. */
-	if (m->seen) /* the last that _init makes */
+	if (m->seen) /* made last by _init, so the rest is there */
 		mount_settle(m);
 	fs_idle_deinit(m);
 	fs_seen_free(m->seen);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Examines a mount point. Reads the mount table, which needs no answer from any daemon:
- * asking the path itself would hang where a file system hangs. */
+/* Examines a mount point by the mount table, which no daemon has to answer for: asking
+ * the path itself would hang if its file system hangs. */
 #include "start/mountpoint.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include "start/exit.h"
 
 #define MOUNTPOINT_TYPE	      "fuse.jsonlfs"
-#define MOUNTPOINT_MAX_LAYERS 64 /* dead mounts on one another that are cleared */
+#define MOUNTPOINT_MAX_LAYERS 64 /* dead mounts, one on another, that are cleared */
 #define MOUNTPOINT_LOCK_MS 10000
 
 char *fs_mountpoint_resolve(const char *path)
@@ -47,7 +47,7 @@ char *fs_mountpoint_resolve(const char *path)
 	return strndup(target, (size_t)n);
 }
 
-/* Undoes the \040 of the mount table, in place. */
+/* Decodes \040 and the like of the mount table, in place. */
 static void unescape(char *s)
 {
 	char *to = s;
@@ -78,7 +78,8 @@ static void entry_deinit(struct mount_entry *e)
 	*e = (struct mount_entry){0};
 }
 
-/* ID PARENT MAJ:MIN ROOT TARGET OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS */
+/* Parses a line: ID PARENT MAJ:MIN ROOT TARGET OPTIONS [TAG...] - TYPE SOURCE
+ * SUPEROPTIONS */
 static int entry_parse(char *line, const char *mountpoint, struct mount_entry *e)
 {
 	char *rest = strstr(line, " - "), *fields[5], *type, *source, *target;
@@ -108,7 +109,7 @@ static int entry_parse(char *line, const char *mountpoint, struct mount_entry *e
 	return e->type && e->source && e->device ? 0 : -ENOMEM;
 }
 
-/* The topmost mount on this path: later lines lie over earlier ones. */
+/* Finds the topmost mount on this path: later lines lie over earlier ones. */
 static int entry_find(const char *mountpoint, struct mount_entry *e)
 {
 	cleanup_free char *line = NULL;
@@ -136,7 +137,8 @@ int fs_mountpoint_probe(const char *mountpoint)
 
 	if (fd < 0)
 		return -errno;
-	/* The kernel may have attributes in its cache that outlived the daemon. */
+	/* Asks past the kernel's cache, whose attributes may have outlived the
+	 * daemon. */
 	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx))
 		return -errno;
 	return 0;
@@ -232,7 +234,7 @@ void fs_mountpoint_abort(const char *mountpoint, const char *device)
 		return;
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", connection);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	/* Without that file system: as root a forced unmount aborts, too. */
+	/* Without the control file system: a forced unmount by root aborts, too. */
 	if (fd < 0 || write(fd, "1", 1) != 1)
 		umount2(mountpoint, MNT_FORCE | UMOUNT_NOFOLLOW);
 }

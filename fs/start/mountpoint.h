@@ -23,9 +23,9 @@ char *fs_mountpoint_device(const char *mountpoint);
  * a session that has ended but is held up. `device`: from fs_mountpoint_device after the
  * mount. */
 void fs_mountpoint_abort(const char *mountpoint, const char *device);
-/* Lets two mount commands at the same moment take turns: holds a lock on the directory
- * below the mount until the descriptor is closed. -1 if it cannot be had (not readable,
- * or held for more than ten seconds): mounting goes on without. */
+/* Makes mount commands of the same moment take turns, by a lock on the directory below
+ * the mount, until the descriptor is closed. -1 if there is no lock (not readable, or
+ * held for more than ten seconds): then they mount without it. */
 int fs_mountpoint_lock(const char *mountpoint);
 /* Asks the mounted file system something that only it can answer. 0 or -errno, no
  * message. */

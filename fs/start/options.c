@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The command line, as a person, mount(8) and fstab write it. */
+/* Parses the command line, as users, mount(8) and fstab write it. */
 #include "start/options.h"
 
 #include <errno.h>
@@ -18,8 +18,9 @@
 #include "start/exit.h"
 #include "tree/mount.h"
 
-/* Options of fstab and mount(8) that say nothing to a file system in user space: how the
- * line is treated, what is on anyway, or what the backing file system decides. */
+/* Lists options of fstab and mount(8) that do not concern a file system in user space:
+ * how a line of fstab is treated, what is always on, or what the backing file system
+ * decides. */
 static const char *const ignored[] = {
     "defaults", "auto",	    "noauto",	  "nofail",	"user",	       "nouser",
     "users",	"nousers",  "owner",	  "noowner",	"group",       "nogroup",
@@ -30,7 +31,7 @@ static const char *const ignored[] = {
     "uhelper",	"noatime",  "nodiratime",
 };
 
-/* Passed on as they are. */
+/* Options for the kernel, passed on unchanged. */
 static const char *const for_kernel[] = {"noexec", "sync", "dirsync", "auto_unmount"};
 
 #define IN(list, name) options_in((list), sizeof(list) / sizeof((list)[0]), (name))
@@ -44,14 +45,15 @@ static bool options_in(const char *const *list, size_t n, const char *name)
 	return false;
 }
 
-/* The daemon's current directory is another, and the file may be read again. */
+/* Makes a path absolute: the daemon's current directory is another, and the file may be
+ * read again. */
 static char *options_absolute(const char *path)
 {
 	cleanup_free char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
 	char *absolute;
 
 	if (!here)
-		return strdup(path); /* as it is, should there be no current directory */
+		return strdup(path); /* unchanged, should there be no current directory */
 	if (asprintf(&absolute, "%s/%s", strcmp(here, "/") == 0 ? "" : here, path) < 0)
 		return NULL;
 	return absolute;
@@ -125,9 +127,9 @@ static int options_letter(struct fs_options *o, struct fs_mount *m, int letter)
 		if (!o->helper)
 			o->single = true;
 		return 0;
-	case 'v': /* there is nothing more to say */
-	case 'n': /* no mtab; there is none */
-	case 't': /* the type by which mount(8) found us */
+	case 'v': /* has no effect */
+	case 'n': /* no mtab: has no effect */
+	case 't': /* the type of file system, by which mount(8) found us */
 		return 0;
 	case 'h':
 		o->task = FS_TASK_HELP;
@@ -155,7 +157,7 @@ int fs_options_parse(int argc, char **argv, struct fs_options *o, struct fs_moun
 	o->helper = strncmp(base, "mount.", 6) == 0;
 	if (jsonl_config_init(&m->vault.config))
 		return FS_EXIT_SYSTEM;
-	/* Sloppiness must be known before the options that it excuses. */
+	/* -s must be known before the unknown options that it allows. */
 	opterr = 0;
 	/* NOLINTBEGIN(concurrency-mt-unsafe): one thread so far */
 	while ((letter = getopt_long(argc, argv, letters, words, NULL)) != -1)
@@ -182,7 +184,8 @@ int fs_options_parse(int argc, char **argv, struct fs_options *o, struct fs_moun
 	return 0;
 }
 
-/* The file may be opened anew at any time, which must not ask this daemon. */
+/* Returns true when the file is below the mount. It may be opened again at any time, for
+ * which this daemon must not be asked. */
 static bool below_mount(const struct fs_mount *m, const char *path)
 {
 	cleanup_free char *dir = strdup(path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Prepares the process that serves: nothing harmful is inherited, nothing unneeded is
- * kept, and the mount command returns when the mount works. */
+/* Prepares the process that serves: it inherits nothing harmful, keeps no privilege that
+ * it does not need, and lets the mount command return when the mount works. */
 #include "start/privileges.h"
 
 #include <dlfcn.h>
@@ -42,11 +42,10 @@
 #endif
 #endif
 
-#define PROCESS_DRAIN_SECONDS 2 /* then who still waits for an answer gets an error */
+#define PROCESS_DRAIN_SECONDS 2 /* then requests that still wait get an error */
 
 #define PROCESS_OOM_SCORE                                                                \
-	"-900" /* killed late: every writer of the vault hangs on us                     \
-		*/
+	"-900" /* killed late: every writer of the vault depends on us */
 
 /* Interrupts the thread that runs the session. */
 #define PROCESS_WAKE	    SIGUSR2
@@ -54,7 +53,7 @@
 
 static struct {
 	pthread_t thread, main;
-	pthread_mutex_t lock; /* the session may be touched while it is held */
+	pthread_mutex_t lock; /* while it is held the session exists */
 	struct fs_mount *m;
 	bool ended; /* under lock */
 	_Atomic int signal;
@@ -62,10 +61,10 @@ static struct {
 
 void fs_daemon_descriptors(void)
 {
-	/* A pipe of the caller that we kept open would make its reader wait for us. */
+	/* Or whoever reads a pipe of the caller would wait for us. */
 	close_range(3, ~0U, 0);
 	for (int fd = 0; fd <= 2; fd++) {
-		/* The lowest free number is the one that was found closed. */
+		/* open() returns the lowest free number: the one found closed. */
 		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
 		    open("/dev/null", O_RDWR) != fd)
 			_exit(FS_EXIT_SYSTEM);
@@ -91,7 +90,7 @@ static void protect_from_oom(void)
 {
 	cleanup_close int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
-	/* An ordinary user may not; then the limit stays. */
+	/* An ordinary user may not lower it; then it stays. */
 	if (fd >= 0 && write(fd, PROCESS_OOM_SCORE, strlen(PROCESS_OOM_SCORE)) < 0)
 		return;
 }
@@ -102,18 +101,18 @@ void fs_daemon_limits(void)
 	raise_limit(RLIMIT_NOFILE, 65536);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	/* Somebody opened the file that we had a lease on at this moment. */
+	/* Sent when somebody opens a file on which we have a lease. */
 	signal(SIGIO, SIG_IGN);
 	umask(0);
-	/* Loads the library that pthread_cancel(3) needs, by which libfuse ends its
-	 * threads: it is loaded at the first call, and aborts the daemon when no
-	 * descriptor is left for that. Never released. */
+	/* Loads the library of pthread_cancel(3), with which libfuse ends its threads.
+	 * At the first call it would be loaded then, and abort the daemon if no
+	 * descriptor is free. Never released. */
 	(void)dlopen("libgcc_s.so.1", RTLD_NOW);
 	if (geteuid() == 0)
 		protect_from_oom();
 }
 
-/* The parent's part: the child says "serving" with one byte, or dies. */
+/* Waits in the parent, until the child writes one byte because it serves, or dies. */
 static void wait_and_exit(pid_t child, int fd, const char *mountpoint)
 {
 	char byte;
@@ -175,7 +174,7 @@ void fs_daemon_ready(int *report)
 		dup2(null, fd);
 	if (null > 2)
 		close(null);
-	/* A parent that is gone by now misses nothing. */
+	/* A failure means that the parent is gone: it misses nothing. */
 	if (write(*report, "", 1) != 1)
 		errno = 0;
 	close(*report);
@@ -220,17 +219,18 @@ static void drop_capabilities(void)
 void fs_daemon_privileges(const struct fs_mount *m)
 {
 	if (m->vault.uid == 0) {
-		/* They would count for every caller. */
+		/* They would count for every caller of ours. */
 		if (setgroups(0, NULL))
 			fprintf(stderr, "jsonlfs: cannot drop groups: %s\n",
 				jsonl_error_text(-errno));
 		drop_capabilities();
-		/* Not for an ordinary user: fusermount3 is setuid, and unmounts for us.
-		 */
+		/* Not as an ordinary user, for whom fusermount3, which is setuid,
+		 * unmounts. */
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	}
 #ifndef PROCESS_SANITIZED
-	/* Records of all users pass through our memory. Leak checkers attach to us. */
+	/* Our memory holds records of all users, so it is not dumped. With debugging it
+	 * is: leak checkers attach to us. */
 	if (!m->debug)
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
@@ -238,10 +238,10 @@ void fs_daemon_privileges(const struct fs_mount *m)
 
 static void wake(int signal)
 {
-	(void)signal; /* its delivery alone ends the system call that main waits in */
+	(void)signal; /* only there to interrupt the system call in which main waits */
 }
 
-/* False when the session has ended. */
+/* Wakes the main thread. False when the session has ended. */
 static bool interrupt(void)
 {
 	bool ended;
@@ -269,11 +269,12 @@ static void reload(void)
 	/* The thread that ends the session waits for it. */
 	pthread_mutex_lock(&process_signals.lock);
 	if (!process_signals.ended)
-		(void)!fs_reload(process_signals.m, &kept, &error); /* it logs */
+		(void)!fs_reload(process_signals.m, &kept,
+				 &error); /* it logs its result */
 	pthread_mutex_unlock(&process_signals.lock);
 }
 
-/* Does periodic work, on the thread that has nothing else to do. */
+/* Does periodic work, in the thread of the signals, which is idle. */
 static void hourly(void)
 {
 	pthread_mutex_lock(&process_signals.lock);
@@ -297,15 +298,15 @@ static void *signals_run(void *arg)
 				hourly();
 			continue;
 		}
-		/* From the kernel it says that our terminal is gone. */
+		/* SIGHUP from the kernel means that our terminal is gone. */
 		if (fs_daemon_reloads(process_signals.m, signal) &&
 		    info.si_code != SI_KERNEL) {
 			reload();
 			continue;
 		}
 		process_signals.signal = signal;
-		/* Again and again: one alone could arrive just before main starts to
-		 * wait, and be lost. */
+		/* Repeated, because one signal could arrive just before main starts to
+		 * wait. */
 		while (interrupt())
 			nanosleep(&pause, NULL);
 	}
@@ -373,7 +374,7 @@ static void *drain_watch_run(void *arg)
 	pthread_mutex_lock(&w->lock);
 	while (!w->done && r == 0)
 		r = pthread_cond_timedwait(&w->cond, &w->lock, &until);
-	/* Once unmounted its number is free, and may be that of somebody else's mount. */
+	/* Once it is unmounted the device number may be that of another mount. */
 	if (!w->done && !fs_daemon_severed(w->se))
 		fs_mountpoint_abort(w->mountpoint, w->device);
 	pthread_mutex_unlock(&w->lock);

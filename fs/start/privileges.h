@@ -35,9 +35,9 @@ int fs_daemon_signals_end(void);
 /* Returns true when the connection is gone (unmounted or aborted), so that no request
  * comes any more. */
 bool fs_daemon_severed(struct fuse_session *se);
-/* Calls fs_mount_drain under a watch: one of the daemon's threads that is within a call
- * into the kernel may wait for a request that nobody serves any more. `device`: as for
- * fs_mountpoint_abort. */
+/* Calls fs_mount_drain, and aborts the connection if that takes too long: a thread of
+ * the daemon may be in a call into the kernel that waits for a request which nobody
+ * serves any more. `device`: as for fs_mountpoint_abort. */
 void fs_daemon_drain(struct fs_mount *m, const char *device);
 
 #endif

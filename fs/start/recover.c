@@ -25,8 +25,8 @@
 #include "tree/mount.h"
 #include "vault/aside.h"
 
-/* Calls fn for each file of the daemon's directory with this prefix until it says true. 1: it
- * did, 0: it did not, -errno: not all of them could be listed. */
+/* Calls fn for each file of the daemon's directory with this prefix, until it returns
+ * true. 1: it did, 0: it did not, -errno: the directory could not be read to its end. */
 static int recover_each(struct fs_mount *m, const char *prefix,
 			bool (*fn)(struct fs_mount *m, const char *name, void *ctx),
 			void *ctx)
@@ -79,8 +79,8 @@ static int staged_keep(struct fs_mount *m, const char *path, struct jsonl_stage 
 	return rc;
 }
 
-/* Appends it, or keeps it elsewhere; the file stays until one of the two has succeeded.
- */
+/* Settles a stage: appends it, or keeps it elsewhere; the file stays until one of the
+ * two has succeeded. */
 static int stage_settle(struct fs_mount *m, const char *name, const char *path,
 			struct jsonl_stage *stage)
 {
@@ -152,7 +152,8 @@ void fs_recover(struct fs_mount *m)
 
 	if (m->vault.daemon_fd < 0 || m->vault.config.readonly)
 		return;
-	/* First the commits that were begun: they may stand before what was staged later. */
+	/* Commits that were begun come first: they may stand before what was staged
+	 * later. */
 	rc = recover_each(m, "intent-", fs_intent_recover, NULL);
 	if (rc)
 		m->vault.intents_left = true;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A new mount in the place of a dead one. Programs must at no moment see the bare
- * directory, so the new mount is made apart, put beneath the dead one (Linux 6.5), and
- * shows when that is taken away. Before 6.5 it is put on the dead one, which stays below
- * until the end: unmounting takes the kernel milliseconds. Without root fusermount3
- * unmounts and mounts, because it neither mounts beneath nor on what is dead. */
+/* Puts a new mount in the place of a dead one. Programs must never see the bare
+ * directory, so the new mount is made detached, put beneath the dead one (Linux 6.5),
+ * and appears when that is removed. Before 6.5 it is put on top of the dead one, which
+ * stays below until the end; unmounting takes the kernel milliseconds. Without root
+ * fusermount3 unmounts and mounts: it can mount neither beneath nor on top of a dead
+ * mount. */
 #include "start/remount.h"
 
 #include <errno.h>
@@ -31,7 +32,8 @@
 #define MOVE_MOUNT_BENEATH 0x00000200
 #endif
 
-static bool made_apart; /* libfuse does not know where the mount is */
+static bool
+    made_apart; /* the mount was made here, so that libfuse does not know where it is */
 
 /* Returns true when `word` is in a comma-separated list. */
 static bool has_word(const char *list, const char *word)
@@ -103,7 +105,7 @@ static int configure(int context, const struct fs_mount *m, const struct fs_opti
 	return r;
 }
 
-/* The descriptor of a mount that is attached nowhere, or -errno. */
+/* Makes a detached mount. Its descriptor, or -errno. */
 static int make_apart(const struct fs_mount *m, const struct fs_options *o, int device)
 {
 	cleanup_close int context = fsopen("fuse", FSOPEN_CLOEXEC);
@@ -190,7 +192,7 @@ int fs_remount(struct fs_mount *m, const struct fs_options *o)
 
 	if (!r)
 		return 0;
-	/* All that is dead is cleared; then it is as for the first mount. */
+	/* All dead mounts are cleared; the rest is as for the first mount. */
 	r = fs_mountpoint_check(
 	    m->vault.mountpoint,
 	    m->vault.config.fsname ? m->vault.config.fsname : m->vault.source, &state);

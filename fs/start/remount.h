@@ -8,7 +8,7 @@
 struct fs_mount;
 struct fs_options;
 
-/* Returns true when a parent is to stay that mounts again. */
+/* Returns true when a parent process is to stay and mount again after a death. */
 bool fs_remount_allowed(const struct fs_mount *m, const struct fs_options *o);
 /* Mounts m->tree.se on m->vault.mountpoint in the place of the dead mount there. Where
  * root mounts and the kernel can do it, programs never see the bare directory. */

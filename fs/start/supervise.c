@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs the parent of the daemon. It waits, looks twice a second whether the daemon is
- * dead but does not end, and starts another when it has died. It keeps what the next
- * daemon cannot get again, because the path of the vault may lead into the dead mount by
- * then: a descriptor of the source, and the options. */
+/* Runs the parent of the daemon. It waits for the daemon, checks twice a second whether
+ * it was killed but cannot end, and starts another when it has died. The path of the
+ * vault may then lead into the dead mount, so the parent keeps a descriptor of the
+ * source, and the options. */
 #include "start/supervise.h"
 
 #include <errno.h>
@@ -30,12 +30,12 @@
 #include "tree/mount.h"
 
 #define SUPERVISE_NAME	    "jsonlfs-keeper"
-#define SUPERVISE_DEATHS    5 /* within so long; then it waits */
+#define SUPERVISE_DEATHS    5 /* within this time; then it waits */
 #define SUPERVISE_WITHIN_MS INT64_C(60000)
-/* After so many daemons in a row that never served it gives up. The delay after each: */
+/* Gives up after so many daemons in a row that never served. The delay after each: */
 #define SUPERVISE_ATTEMPTS 10
 #define SUPERVISE_RETRY_MS 200
-#define SUPERVISE_LOOK_MS  500 /* while it waits */
+#define SUPERVISE_LOOK_MS  500 /* between two checks of the daemon */
 
 #define SUPERVISE_BURIED 16
 
@@ -43,9 +43,9 @@
 struct supervise_page {
 	_Atomic bool serving;
 	char device[32]; /* of the mount, before serving is set */
-	/* Of a mount that takes the place of a dead one: before it does. */
+	/* Device of a mount that is about to take the place of a dead one. */
 	char next[32];
-	/* Dead mounts that lie below. */
+	/* Devices of dead mounts that lie below. */
 	char buried[SUPERVISE_BURIED][32];
 	_Atomic unsigned nburied;
 };
@@ -53,13 +53,14 @@ struct supervise_page {
 static struct {
 	bool on;
 	int source;    /* O_PATH; -1 */
-	char path[32]; /* that leads to it */
+	char path[32]; /* leads to the source */
 	char name[16]; /* of the daemon's process */
 	char dead[32]; /* device of the mount that is to be replaced, or "" */
 	struct supervise_page *page;
-	int64_t deaths[SUPERVISE_DEATHS]; /* the last ones, milliseconds; a ring */
+	int64_t
+	    deaths[SUPERVISE_DEATHS]; /* times of the last deaths, milliseconds; a ring */
 	unsigned count, failures;
-	int messages; /* what a daemon that did not come to serve said */
+	int messages; /* messages of a daemon that did not come to serve */
 	bool stopping;
 } supervise = {.source = -1, .messages = -1};
 
@@ -124,8 +125,8 @@ static sigset_t signals(void)
 	return set;
 }
 
-/* A state directory below the source is reached from it: by its path the next daemon
- * would ask the dead mount. */
+/* Reaches a state directory below the source from the source: its path would lead the
+ * next daemon into the dead mount. */
 static void state_from_source(struct fs_mount *m)
 {
 	const char *state = m->vault.config.state;
@@ -151,7 +152,7 @@ static int supervise_init(struct fs_mount *m)
 		       supervise.source);
 	prctl(PR_GET_NAME, supervise.name);
 	state_from_source(m);
-	/* Ignored, as the caller may have left them, they would never come. */
+	/* The caller may have ignored these; then they would never come. */
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGINT, SIG_DFL);
@@ -161,7 +162,8 @@ static int supervise_init(struct fs_mount *m)
 	return 0;
 }
 
-/* The first daemon has them now; whoever waits for their end must not wait for us. */
+/* Closes what the first daemon has now: whoever waits for the end of these descriptors
+ * must not wait for us. */
 static void let_go(int *report, int *lock)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -175,7 +177,7 @@ static void let_go(int *report, int *lock)
 	if (*lock >= 0)
 		close(steal_fd(lock));
 	if (chdir("/"))
-		errno = 0; /* a directory that keeps its file system busy, no more */
+		errno = 0; /* only a directory, which would keep its file system busy */
 	prctl(PR_SET_NAME, SUPERVISE_NAME);
 	fs_syslog_mounted();
 }
@@ -197,22 +199,23 @@ static bool is_zombie(pid_t pid)
 	return state && strncmp(state, ") Z", 3) == 0;
 }
 
-/* A killed daemon does not end while a thread of it is in the kernel and waits for the
- * lock of a directory. A thread that holds it waits for the daemon's answer, which will
- * not come. */
+/* Aborts the connection of a killed daemon that does not end: a thread of it may wait in
+ * the kernel for the lock of a directory, held by a thread that waits for the daemon's
+ * answer, which will not come. */
 static void free_held(const struct fs_mount *m, pid_t pid)
 {
 	cleanup_free char *there = NULL;
 
 	if (!supervise.page->serving || !is_zombie(pid))
 		return;
-	/* Unmounted, its number may be that of somebody else's mount. */
+	/* If it was unmounted its number may be that of another mount. */
 	there = fs_mountpoint_device(m->vault.mountpoint);
 	if (there && strcmp(there, supervise.page->device) == 0)
 		fs_mountpoint_abort(m->vault.mountpoint, there);
 }
 
-/* Waits until the daemon has ended, and hands signals on to it. Its wait status. */
+/* Waits until the daemon has ended, passing signals on to it. Returns its wait
+ * status. */
 static int watch(const struct fs_mount *m, pid_t pid)
 {
 	const struct timespec look = {.tv_nsec = SUPERVISE_LOOK_MS * 1000000L};
@@ -235,7 +238,7 @@ static int watch(const struct fs_mount *m, pid_t pid)
 	}
 }
 
-/* Lets time pass. False: there is nothing left to wait for. */
+/* Waits. False: the mount has gone, and there is nothing to wait for. */
 static bool pass(const struct fs_mount *m, int64_t until)
 {
 	sigset_t set = signals();
@@ -269,7 +272,7 @@ static int64_t pace(void)
 	return supervise.failures ? now + SUPERVISE_RETRY_MS : now;
 }
 
-/* The first line that a daemon which failed to start has said. */
+/* Finds the first line printed by a daemon that failed to start. */
 static void last_words(char *buf, size_t size)
 {
 	ssize_t n =
@@ -309,7 +312,8 @@ static _Noreturn void give_up(const struct fs_mount *m, int code, const char *re
 	leave(m, code);
 }
 
-/* The daemon ended before there was ever a mount: that is the command's failure. */
+/* Exits as the daemon did, which ended before there was a mount: that is the failure of
+ * the mount command. */
 static _Noreturn void pass_on(int status)
 {
 	if (WIFSIGNALED(status)) {
@@ -338,7 +342,7 @@ static void ended(const struct fs_mount *m, int status)
 		pass_on(status);
 	else if (fs_mountpoint_is_dead(m->vault.mountpoint, supervise.page->next))
 		memcpy(supervise.dead, supervise.page->next, sizeof(supervise.dead));
-	/* In order: it has unmounted itself. */
+	/* A normal end: it has unmounted itself. */
 	if (served && !signal &&
 	    !fs_mountpoint_is_dead(m->vault.mountpoint, supervise.dead))
 		leave(m, code);
@@ -363,8 +367,8 @@ static void ended(const struct fs_mount *m, int status)
 		"the dead mount is no longer there, or something else lies on it");
 }
 
-/* Prepares a daemon that was started again: nobody waits for it, and its messages before
- * it serves are kept for the log. */
+/* Prepares a daemon that is started again: no command waits for it, and its messages
+ * before it serves are kept for the log. */
 static int begin_again(int *report)
 {
 	prctl(PR_SET_NAME, supervise.name);
@@ -400,7 +404,7 @@ int fs_supervise(struct fs_mount *m, int *report, int *lock)
 			prepare_messages();
 		pid = fork();
 		if (pid == 0) {
-			setsid(); /* what is sent to one's group spares the other */
+			setsid(); /* a signal to one's group does not reach the other */
 			return again ? begin_again(report) : 0;
 		}
 		if (pid < 0 && !again) {

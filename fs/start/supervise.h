@@ -9,8 +9,8 @@ struct fs_mount;
 
 /* Forks. The parent stays and starts another daemon whenever one has died; this returns
  * in the daemons alone. The parent keeps none of the caller's descriptors, passes
- * SIGTERM, SIGINT and SIGHUP on, and exits with the exit code of a daemon that ended in
- * order. `report`: from fs_daemon_fork; `lock`: from fs_mountpoint_lock. */
+ * SIGTERM, SIGINT and SIGHUP on, and exits with the exit code of a daemon that ended
+ * normally. `report`: from fs_daemon_fork; `lock`: from fs_mountpoint_lock. */
 int fs_supervise(struct fs_mount *m, int *report, int *lock);
 /* Returns a path to the source for fs_mount_init, even when its own path leads into a
  * dead mount. */

@@ -41,11 +41,11 @@
 #define TEXTLOG_LOCKS 16
 
 struct textlog {
-	/* First: cast back. Its descriptor has no O_APPEND: that goes by each write. */
+	/* First: cast back. Its descriptor has no O_APPEND: each write has the flag. */
 	struct fs_plain_handle plain;
 	const struct jsonl_settings *settings;
 	struct fs_account *account;
-	int dir_fd; /* of a file that was made just now, until it is synced; or -1 */
+	int dir_fd; /* directory of a new file, until it is synced; or -1 */
 	pthread_mutex_t lock;
 	struct fs_transaction block; /* its stage under lock, as `idents` */
 	struct fs_known known;	     /* the processes whose program is known */
@@ -64,7 +64,7 @@ static struct textlog *textlog_of(struct fs_handle *h)
 
 /* ---- the block ---- */
 
-/* Makes the name of a new file durable before the first block is said to be. */
+/* Makes the name of a new file durable before its first block is reported to be. */
 static int directory_sync(struct textlog *t)
 {
 	if (t->dir_fd < 0)
@@ -89,7 +89,7 @@ static int commit_held(struct textlog *t)
 
 	if (fstat(t->plain.fd, &st))
 		return -errno;
-	/* An editor has put another file in its place: nobody would find the block. */
+	/* An editor has replaced the file: nobody would find the block. */
 	if (!st.st_nlink)
 		return -ESTALE;
 	rc = directory_sync(t);
@@ -104,7 +104,7 @@ static int commit_held(struct textlog *t)
 	pthread_mutex_unlock(lock);
 	fs_caller_restore(&saved);
 	if (rc && stays) {
-		/* Not once more: it would be there twice. */
+		/* Not tried again: it would be there twice. */
 		(void)fs_transaction_set_aside(&t->block, i, t->plain.fd, rc, false);
 		(void)!jsonl_stage_discard(t->block.stage);
 	}
@@ -115,12 +115,13 @@ static int commit_held(struct textlog *t)
 	m->vault.stats.transactions++;
 	fs_ident_transactions(&t->idents, 1, 0);
 	fs_attributes_changed(m, i);
-	/* If that fails the next mount finds it, and that the file ends with it. */
+	/* If that fails the next mount finds the stage, and that the file ends with
+	 * it. */
 	(void)!jsonl_stage_discard(t->block.stage);
 	return 0;
 }
 
-/* Under t->lock. */
+/* Commits the block. Under t->lock. */
 static int textlog_commit(struct textlog *t)
 {
 	struct fs_mount *m = t->plain.m;
@@ -213,7 +214,7 @@ static void flush_staged(fuse_req_t req, struct fs_handle *h, struct fuse_file_i
 
 	(void)fi;
 	if (is_staged(t)) {
-		/* What a signal ends has written what it has written. */
+		/* A program that is killed has written what it has written. */
 		ends = fs_transaction_closing(&t->block, &t->plain.base,
 					      fuse_req_ctx(req)) != FS_CLOSING_MORE;
 		pthread_mutex_lock(&t->lock);
@@ -347,7 +348,7 @@ int fs_text_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_in
 		t->dir_fd = fs_inode_open(m, created_in, O_RDONLY | O_DIRECTORY);
 		rc = t->dir_fd < 0 ? t->dir_fd : 0;
 	}
-	/* A file that was created just now has nothing to lose. */
+	/* A file that was just created has nothing to lose. */
 	if (!rc && (fi->flags & (O_TRUNC | O_CREAT)) == O_TRUNC)
 		rc = fs_plain_truncate(req, i, fd, fi->flags);
 	if (rc) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Files of class text: logs of any text that programs append to. What a handle that was
- * opened with O_APPEND writes is staged (stage.h) until the process that opened it closes
- * its last descriptor of it, or the handle is gone, and lands then as one block. All else
- * is as on a plain file. Readers are direct: a cache beside a writer shows NULs. */
+/* Serves files of class text: logs of any text that programs append to. What a handle
+ * opened with O_APPEND writes is staged (stage.h) until the process that opened it
+ * closes its last descriptor of it, or the handle is gone, and is then appended as one
+ * block. All else is as for a plain file. Readers are direct: a cache beside a writer
+ * shows NULs. */
 #ifndef FS_TEXT_TEXTLOG_H
 #define FS_TEXT_TEXTLOG_H
 

@@ -34,8 +34,7 @@
 #define CACHED_MAX 4096
 #define CACHED_MIN 16
 
-/* With these flags the owner of a file cannot make an open wait: of a file with a lease
- * it answers EWOULDBLOCK. */
+/* With these flags no lease can make an open wait: it gets EWOULDBLOCK instead. */
 #define OPEN_ALWAYS (O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
 
 static bool out_of_descriptors(int r)
@@ -70,7 +69,7 @@ static int open_handle(struct fs_mount *m, const struct fs_inode_private *p, int
 		fd = open_by_handle_at(mount_fd, &buf.h, flags | OPEN_ALWAYS);
 		r = fd < 0 ? -errno : fd;
 	} while (out_of_descriptors(r) && fs_descriptors_shrink(m->tree.descriptors));
-	return r == -EMFILE ? -ENFILE : r; /* programs have open what they may */
+	return r == -EMFILE ? -ENFILE : r; /* programs have too many files open */
 }
 
 /* Walks a path of any length below dir, in pieces that the kernel takes. */
@@ -120,8 +119,8 @@ static int open_walk(struct fs_mount *m, const struct fs_inode *i)
 	return steal_fd(&fd);
 }
 
-/* A file without a name, or one whose name we lost, lives in the handles that are open.
- */
+/* Returns the descriptor of a handle: the only way to a file without a name, or whose
+ * name we have lost. */
 static int open_from_users(const struct fs_mount *m, struct fs_inode *i)
 {
 	int fd = -ESTALE;
@@ -133,7 +132,7 @@ static int open_from_users(const struct fs_mount *m, struct fs_inode *i)
 		if (user >= 0)
 			fd = fcntl(user, F_DUPFD_CLOEXEC, 3);
 	}
-	/* The handles of a log share one, and give it to nobody. */
+	/* The handles of a log share a descriptor, which is in none of them. */
 	if (fd < 0 && fs_class_of(m, i)->any_fd) {
 		int shared = fs_class_of(m, i)->any_fd(i);
 
@@ -161,8 +160,8 @@ int fs_inode_fd_get(struct fs_mount *m, struct fs_inode *i)
 		fd = open_handle(m, p, O_PATH | O_NOFOLLOW);
 	else
 		fd = open_walk(m, i);
-	/* Also where a directory on the way has been closed to an ordinary user's daemon.
-	 */
+	/* EACCES: a directory on the way has been closed to the daemon of an ordinary
+	 * user. */
 	if (fd == -ESTALE || fd == -EACCES) {
 		int user = open_from_users(m, i);
 

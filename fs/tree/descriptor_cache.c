@@ -10,8 +10,8 @@
 #include "base/io.h"
 #include "tree/inode.h"
 
-/* A descriptor that could not be pointed at the file which has taken the place of
- * another. Whoever uses it at the moment goes on with the old file. */
+/* Keeps a descriptor that could not be made to refer to the file that has taken the
+ * place of another. Its present users go on with the old file. */
 struct outlived {
 	struct outlived *next;
 	int fd;
@@ -43,7 +43,7 @@ static void lru_append(struct fs_descriptors *t, struct fs_inode_private *p)
 	t->lru_last = p;
 }
 
-/* The oldest descriptor that nobody uses, out of the cache; -1 when there is none. */
+/* Takes the oldest descriptor that nobody uses out of the cache; -1: there is none. */
 static int lru_evict(struct fs_descriptors *t)
 {
 	struct fs_inode_private *p = t->lru_first;

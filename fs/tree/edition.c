@@ -17,8 +17,8 @@ unsigned char fs_inode_edition(fuse_ino_t ino)
 	return ino == FUSE_ROOT_ID ? 0 : (unsigned char)(ino & FS_EDITION_MASK);
 }
 
-/* The next one that no handle has; if each is in use, the present one stays. Under
- * inode->lock. */
+/* Chooses the next edition that no handle has; if each is in use, the present one stays.
+ * Under inode->lock. */
 static void next_edition(struct fs_inode *i)
 {
 	unsigned used = 1u << i->edition;
@@ -72,7 +72,7 @@ fuse_ino_t fs_inode_replace(struct fs_mount *m, struct fs_inode *i,
 	const fuse_ino_t before = fs_inode_number(m, i);
 	bool stay = false;
 
-	/* Nobody asks for attributes in between. */
+	/* Held so that nobody asks for attributes in between. */
 	pthread_mutex_lock(&i->lock);
 	fs_inode_rebind(m, i, h, ino, fd);
 	for (struct fs_handle *o = i->handles; o; o = o->next_of_inode)

@@ -72,7 +72,7 @@ void fs_handle_link(struct fs_mount *m, struct fs_handle *h, struct fs_inode *in
 {
 	h->inode = fs_inode_ref(m, inode);
 	h->edition = inode->edition;
-	if (!h->opened) /* one that follows its name is still what the kernel opened */
+	if (!h->opened) /* keeps the number that the kernel opened */
 		h->opened = inode->ino;
 	pthread_mutex_lock(&inode->lock);
 	h->next_of_inode = inode->handles;

@@ -35,7 +35,7 @@ int fs_hold_fd(struct fs_mount *m, int fd)
 
 	if (!fs_shared(&m->vault) || flock(fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
-	/* In the queue: other daemons may let go of it for moments only. */
+	/* Waits in the queue, because other daemons may release it for moments only. */
 	until = jsonl_now_ms() + HOLD_MS;
 	rc = errno == EWOULDBLOCK ? fs_lock_turn(fd, is_late, &until) : -errno;
 	return rc == -ECANCELED ? -EAGAIN : rc;

@@ -16,10 +16,11 @@ struct fs_mount;
  * Waits for up to five seconds: on a thread of the pool. 0; -EAGAIN: another daemon or
  * program has the lock; -errno. */
 int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd) jsonl_must_check;
-/* The same for a descriptor that is open already; fs_hold_end lets it go. Waits anywhere. */
+/* Does the same for a descriptor that is open already; fs_hold_end releases it. Waits on
+ * any thread. */
 int fs_hold_fd(struct fs_mount *m, int fd) jsonl_must_check;
 void fs_hold_end(struct fs_mount *m, int fd);
-/* Size as of now, past what this host remembers. -errno. */
+/* Returns the present size, past what this host has cached, or -errno. */
 off_t fs_hold_size(int fd);
 /* Returns true when the operation must be handed to the pool, because it may have to wait
  * for such a lock. */

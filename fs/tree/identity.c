@@ -16,12 +16,12 @@
 #include "base/cleanup.h"
 #include "tree/mount.h"
 
-#define MOUNTS_MAX  32	/* mounts below the source that file handles are used on */
+#define MOUNTS_MAX  32	/* mounts below the source for which file handles are used */
 #define DEVICES_MAX 255 /* devices that get inode numbers of their own */
 
 struct mount_point {
-	int id;	  /* of name_to_handle_at(2) and mountinfo */
-	int fd;	  /* a real descriptor in it, for open_by_handle_at(2); -1: none */
+	int id;	  /* mount id, as from name_to_handle_at(2) and in mountinfo */
+	int fd;	  /* a descriptor in it, for open_by_handle_at(2); -1: none */
 	bool own; /* our own mount: never to be entered */
 };
 
@@ -90,7 +90,7 @@ static int mount_find(struct fs_mount *m, int id, int fd)
 	return r;
 }
 
-/* The mount id where handles do not tell it. */
+/* Finds the mount id where file handles do not tell it. */
 static int mount_id(int fd)
 {
 	struct statx sx;
@@ -145,7 +145,7 @@ unsigned fs_identity_device(struct fs_mount *m, dev_t dev)
 	return (unsigned)k;
 }
 
-/* Handles are used only where one of the root can really be opened again. */
+/* Returns true when a file handle of the root can really be opened. */
 static bool handles_work(struct fs_mount *m)
 {
 	cleanup_close int real = -1, again = -1;

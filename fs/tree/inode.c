@@ -70,7 +70,7 @@ static void release_locked(struct fs_mount *m, struct fs_inode *i, uint64_t refs
 	}
 }
 
-/* Frees those that were collected, without inodes_lock. */
+/* Frees the collected nodes, without inodes_lock. */
 static void nodes_free(struct fs_mount *m, struct fs_inode *dead)
 {
 	while (dead) {
@@ -117,7 +117,8 @@ void fs_inode_to_kernel(struct fs_mount *m, struct fs_inode *i)
 
 void fs_inode_forget(struct fs_mount *m, struct fs_inode *i, uint64_t nlookup)
 {
-	/* The kernel knows it no more: it may be gone, and nobody must keep it open. */
+	/* The kernel has forgotten the node, so its file may be deleted, and must not be
+	 * kept open. */
 	const struct fs_class_ops *ops = fs_class_of(m, i);
 	bool last = false;
 
@@ -183,7 +184,7 @@ fuse_ino_t fs_inode_number_as(struct fs_mount *m, const struct fs_inode *i,
 
 	pthread_mutex_lock(&m->tree.inodes->lock);
 	other = fs_inode_table_find(m->tree.inodes, i->dev, i->ino, class);
-	/* Nobody holds it for us: it may be forgotten once the lock is given back. */
+	/* We hold no reference: it may be forgotten once the lock is released. */
 	number = other ? fs_inode_number(m, other) : 0;
 	pthread_mutex_unlock(&m->tree.inodes->lock);
 	return number;
@@ -191,9 +192,9 @@ fuse_ino_t fs_inode_number_as(struct fs_mount *m, const struct fs_inode *i,
 
 /* ---- names ---- */
 
-/* Directories make the paths of others, the depth of links says where they lead, governed
- * files are named in the log, and without file handles there is no other way back to a
- * file. */
+/* Returns true when the place of a node must be known: directories make the paths of
+ * others, the depth of links says where they lead, governed files are named in the log,
+ * and without file handles there is no other way back to a file. */
 static bool is_placed(const struct fs_mount *m, const struct fs_inode *i)
 {
 	return i->type == S_IFDIR ||
@@ -241,8 +242,8 @@ void fs_inode_moved(struct fs_mount *m, struct fs_inode *dir, struct fs_inode *p
 
 /* ---- finding nodes ---- */
 
-/* Recursive: opening the file with the lock held may ask the file's handles
- * (descriptor.c). */
+/* Makes the lock recursive: opening the file with the lock held may ask the file's
+ * handles (descriptor.c). */
 static void lock_init(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attr;
@@ -308,7 +309,8 @@ void fs_inode_rebind(struct fs_mount *m, struct fs_inode *i,
 
 	pthread_mutex_lock(&m->tree.inodes->lock);
 	fs_inode_table_remove(m->tree.inodes, i);
-	/* A number that was somebody else's: he is gone, whoever still holds the node. */
+	/* If another node has this number its file is gone, whoever still holds the
+	 * node. */
 	other = fs_inode_table_find(m->tree.inodes, i->dev, ino, i->class);
 	if (other)
 		fs_inode_table_remove(m->tree.inodes, other);

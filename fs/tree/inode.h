@@ -32,7 +32,7 @@ struct fs_inode {
 	 * number: a file that is replaced keeps its node (fs_inode_rebind). */
 	dev_t dev;
 	_Atomic ino_t ino;
-	_Atomic ino_t was[3]; /* the numbers before, if it was replaced */
+	_Atomic ino_t was[3]; /* earlier numbers, if the file was replaced */
 	/* Part of the number by which the kernel knows the node: it changes when a file
 	 * is replaced that programs go on reading. Set with tree_lock held for writing.
 	 */
@@ -54,9 +54,9 @@ struct fs_inode {
 	pthread_mutex_t lock;
 	/* Under lock: */
 	struct fs_inode_private *priv;
-	struct fs_handle *handles; /* open handles, linked by ->next_of_inode */
+	struct fs_handle *handles; /* open handles, linked by next_of_inode */
 	unsigned writers;	   /* handles among them that are open for writing */
-	unsigned readers;	   /* handles that are not */
+	unsigned readers;	   /* handles that are not open for writing */
 	bool stale;		   /* renamed to another class: OPEN answers ESTALE */
 	/* a rename is in progress: opens for writing get ESTALE, reading is allowed */
 	bool seized;

@@ -17,10 +17,10 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* The kernel's cache of a directory's names; under inode->lock. */
+/* Describes what the kernel keeps of a directory's names; under inode->lock. */
 struct fs_listing {
 	unsigned readers; /* open handles */
-	bool stamped;	  /* the names are those of these times, or newer: */
+	bool stamped;	  /* the names are as of these times, or newer: */
 	struct timespec mtime, ctime;
 	int64_t filled;	  /* jsonl_now_ms when all attributes were last asked for, */
 	uint32_t opens;	  /* the counter of opens then, */

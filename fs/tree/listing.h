@@ -22,10 +22,10 @@ void fs_listing_opened(struct fs_mount *m, struct fs_inode *i);
 void fs_listing_free(struct fs_listing *l);
 /* Returns the number of the directory's counter. */
 uint16_t fs_listing_number(const struct fs_inode *dir);
-/* Counts a reader in, and lets the kernel keep names while the directory does not change,
- * as it keeps the pages of a file (see fs_stamp_is_old). Names without attributes cost a
- * LOOKUP each, while reading the directory again brings the attributes of hundreds at
- * once; so the names are dropped before the attributes expire. */
+/* Counts a reader in, and lets the kernel keep the names while the directory does not
+ * change, as it keeps the pages of a file (see fs_stamp_is_old). Names without
+ * attributes cost a LOOKUP each, while reading the directory again brings the attributes
+ * of hundreds at once; so the names are dropped before the attributes expire. */
 int fs_listing_join(const struct fs_mount *m, struct fs_inode *dir, int fd,
 		    struct fuse_file_info *fi);
 void fs_listing_leave(struct fs_inode *dir);

@@ -62,7 +62,7 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 	bool state;
 	int r;
 
-	/* First, because nothing must be asked about a file of our own mount. */
+	/* Comes first, because nothing must be asked about a file of our own mount. */
 	r = fs_identity_of(m, fd, &h);
 	if (r)
 		return r;
@@ -70,7 +70,8 @@ int fs_inode_adopt(struct fs_mount *m, struct fs_inode *parent, const char *name
 		return -errno;
 	state = is_state(m, parent, st);
 	class = JSONL_CLASS_PLAIN;
-	/* Before the question: one that comes between makes it ask once more. */
+	/* Read before the rules are asked: a reload in between makes the next open ask
+	 * again. */
 	serial = jsonl_policy_serial(m->vault.policy);
 	if (!state)
 		r = class_of(m, parent, name, st, &class);
@@ -173,7 +174,7 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 	}
 	if (!jsonl_policy_may_govern(m->vault.policy, name))
 		return lookup_backing(m, parent, name, inode, st);
-	/* The file that is found must not be replaced before its node is. */
+	/* Or the file could be replaced before its node is. */
 	pthread_rwlock_rdlock(&m->tree.lock);
 	rc = lookup_backing(m, parent, name, inode, st);
 	pthread_rwlock_unlock(&m->tree.lock);

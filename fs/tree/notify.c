@@ -22,7 +22,8 @@
 
 void fs_attributes_changed(struct fs_mount *m, struct fs_inode *i)
 {
-	/* Attributes alone: takes no lock in the kernel that a request could hold. */
+	/* Only attributes: this takes no lock in the kernel that a request could
+	 * hold. */
 	fuse_lowlevel_notify_inval_inode(m->tree.se, fs_inode_number(m, i), -1, 0);
 }
 

@@ -13,7 +13,7 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 
-/* The path of a node's file; false when it cannot be told, or is one of several. */
+/* Finds the path of a node's file; false when it is not known, or one of several. */
 static bool backing_path(struct fs_mount *m, struct fs_inode *i, char path[PATH_MAX])
 {
 	char root[PATH_MAX];
@@ -41,8 +41,8 @@ int fs_recheck(struct fs_mount *m, struct fs_inode *i)
 		if (jsonl_policy_classify(m->vault.policy, path) != i->class)
 			return -ESTALE;
 	} else if (atomic_exchange(&i->asked, serial) != serial) {
-		/* The kernel looks the name up, which tells by which one is meant. When
-		 * it comes back without, there is none on the way (/proc/self/fd). */
+		/* The kernel then looks the name up, which shows which name is meant.
+		 * Opens without a name (/proc/self/fd) come back at once. */
 		return -ESTALE;
 	}
 	i->serial = serial;

@@ -8,7 +8,7 @@
 struct fs_inode;
 struct fs_mount;
 
-/* 0: it has; -ESTALE: the file is of another class now. */
+/* Checks a node. 0: its class is right; -ESTALE: the file is of another class now. */
 int fs_recheck(struct fs_mount *m, struct fs_inode *i) jsonl_must_check;
 
 #endif

@@ -79,7 +79,8 @@ int fs_rename_plain(struct fs_renaming *r)
 	cleanup_close int held = -1;
 	int rc = 0;
 
-	/* No append of another daemon is between its look at the name and its write. */
+	/* So that no append of another daemon is between its look at the name and its
+	 * write. */
 	if (r->src && S_ISREG(r->src->type) && r->src->class != JSONL_CLASS_PLAIN)
 		rc = fs_hold(r->m, r->old_fd, r->old_name, &held);
 	if (rc)
@@ -93,7 +94,7 @@ int fs_rename_plain(struct fs_renaming *r)
 
 int fs_rename_refuse(struct fs_renaming *r, int code, const char *path, const char *why)
 {
-	/* It is done once more, by a thread that may wait. */
+	/* A thread that may wait does it once more. */
 	if (code != -EINPROGRESS)
 		fs_denied(r->req, "rename", path, why);
 	return code;

@@ -26,7 +26,7 @@ struct fs_renaming {
 	struct fs_inode *src, *dst; /* dst NULL: there is none */
 	struct stat src_st, dst_st;
 	const struct jsonl_settings *settings; /* of new_path */
-	/* onto a log: its new records are in the log, which nothing takes back */
+	/* onto a log: the new records are in it, and stay */
 	bool appended;
 	const char *why; /* why it was refused; NULL: because of the records in the log */
 	/* Renames a log onto another one of its rotation chain. 0; -EPERM: it is no such

@@ -30,8 +30,9 @@
 
 void fs_stat_public(const struct fs_inode *i, struct stat *st)
 {
-	/* One st_dev covers all devices below the source: programs that tell files apart
-	 * by (st_dev, st_ino) would take files of two of them for hard links. */
+	/* All devices below the source show one st_dev, so their inode numbers must
+	 * differ: programs that tell files apart by both would take files of two devices
+	 * for hard links. */
 	if (!i->virtual)
 		st->st_ino ^= (uint64_t)i->priv->device << DEVICE_SHIFT;
 }
@@ -51,23 +52,24 @@ void fs_handle_numbers(const struct fs_handle *h, ino_t numbers[FS_CLOSING_NUMBE
 	}
 }
 
-/* Other daemons append to, replace and rename logs and documents. */
+/* Returns true for files that other daemons may change: they append to, replace and
+ * rename logs and documents. */
 static bool is_volatile(const struct fs_mount *m, const struct fs_inode *i)
 {
 	return fs_shared(&m->vault) && i->class != JSONL_CLASS_PLAIN;
 }
 
-/* Files of the state directory are written by ourselves. A log that is being `written`,
- * and read, must not have its length kept, either: of two answers that cross on their way
- * the kernel keeps the one that it has first, though the other, which a program has seen,
- * may be longer, until the append that came between them is answered. (Plain files it
- * writes by itself, and takes no length meanwhile. And where nobody reads each OPEN would
- * cost a GETATTR for nothing.) Where a governed file grows without a WRITE,
- * fs_attributes_changed says so. */
+/* Returns how long the kernel may keep attributes. Not for files of the state directory,
+ * which we write ourselves. Not the length of a log that is both `written` and read:
+ * when two answers cross on their way the kernel keeps the one that arrives first,
+ * though a program has seen the other, which may be longer, until the append between
+ * them is answered. (Plain files are written by the kernel itself, which takes no length
+ * meanwhile. And a log that nobody reads would cost a GETATTR for each OPEN.) Where a
+ * governed file grows without a WRITE, fs_attributes_changed says so. */
 static double attr_timeout(const struct fs_mount *m, const struct fs_inode *i,
 			   const struct stat *st, bool written)
 {
-	/* Setuid and setgid go with a write that the kernel may do without us. */
+	/* A write that the kernel may do without us clears setuid and setgid. */
 	bool special = S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID);
 
 	return i->state || written || special || is_volatile(m, i)
@@ -188,7 +190,7 @@ void fs_reply_attr(fuse_req_t req, struct fs_mount *m, fuse_ino_t ino,
 	}
 
 	if (!r && is_merged(i, &st))
-		r = -ESTALE; /* then it looks the name up again */
+		r = -ESTALE; /* the kernel then looks the name up again */
 	if (r) {
 		fuse_reply_err(req, -r);
 		return;
@@ -196,7 +198,8 @@ void fs_reply_attr(fuse_req_t req, struct fs_mount *m, fuse_ino_t ino,
 	fs_stat_public(i, &st);
 	/* A length that only this handle sees must not be kept for the others. */
 	own = h && h->ops->size && h->ops->size(h, &st.st_size);
-	/* Nor those of the new file by an earlier number: no note tells the kernel about a change. */
+	/* Nor attributes by an earlier number: no notification about the file uses
+	 * that. */
 	own |= edition != i->edition;
 	fuse_reply_attr(req, &st, own ? 0 : attr_timeout(m, i, &st, written));
 }
@@ -208,7 +211,7 @@ void fs_tell_special_bits(fuse_req_t req, const char *operation, struct fs_inode
 	char path[PATH_MAX] = "";
 	int fd;
 
-	/* A call that does nothing: without a filter it is EBADF. */
+	/* Without a filter this call, which does nothing, fails with EBADF. */
 	if (rc != -EPERM || !(mode & (S_ISUID | S_ISGID)) || fchmod(-1, S_ISGID) == 0 ||
 	    errno != EPERM)
 		return;
@@ -217,7 +220,7 @@ void fs_tell_special_bits(fuse_req_t req, const char *operation, struct fs_inode
 			path[0] = '\0';
 	} else {
 		fd = fs_inode_fd_get(m, i);
-		/* Of a plain file nobody keeps the name. */
+		/* The names of plain files are not kept. */
 		if (fd >= 0 && !fs_path_below(m->vault.source, fd, path))
 			path[0] = '\0';
 		fs_inode_fd_put(m, i, fd);

@@ -34,7 +34,7 @@ enum fs_virtual fs_virtual_of(const struct fs_mount *m, const struct fs_inode *d
 void fs_virtual_stat(struct fs_mount *m, const struct fs_inode *i, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
-	/* From the far end, where no file system has its inode numbers. */
+	/* Numbers from the upper end, which no file system uses. */
 	st->st_ino = ~(ino_t)0 - (ino_t)i->virtual;
 	st->st_mode = S_IFREG | 0444;
 	st->st_nlink = 1;

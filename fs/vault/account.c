@@ -15,7 +15,7 @@
 #include "vault/vault.h"
 
 #define ACCOUNT_BUCKETS 256
-#define ACCOUNT_SHARE	4 /* of the mount's bytes: a quarter for an ordinary user */
+#define ACCOUNT_SHARE	4 /* a user's part of the mount's bytes: a quarter */
 
 /* A handle of a governed file takes up to 6 KiB, and the file two descriptors of ours, of
  * which an ordinary user gets a quarter; and one of its directory until the first sync. */
@@ -42,11 +42,11 @@ struct fs_account {
 	uint64_t handles, files, descriptors, refs;
 };
 
-/* A process serves one mount. */
+/* One for the process, which serves one mount. */
 static pthread_mutex_t accounts_lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf */
 static struct fs_account *accounts[ACCOUNT_BUCKETS];
 static uint64_t accounts_handles;
-/* Counts of ordinary users. */
+/* Sums of ordinary users. */
 static uint64_t accounts_files, accounts_descriptors;
 
 static bool is_ordinary(const struct fs_vault *v, const struct fs_account *a)
@@ -255,7 +255,8 @@ void fs_account_unref(struct fs_vault *v, struct fs_account *account)
 	pthread_mutex_unlock(&accounts_lock);
 }
 
-/* A share is never less than one record, or none of that size could be finished. */
+/* Returns a user's share, which is never less than one record, or none of that size
+ * could be completed. */
 static uint64_t bytes_allowed(const struct fs_vault *v)
 {
 	uint64_t share = atomic_load(&v->pending_max) / ACCOUNT_SHARE;

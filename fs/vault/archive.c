@@ -34,7 +34,7 @@ struct fs_archive {
 	struct fs_archive_table table;
 	uint64_t days;
 	unsigned growing; /* entries that are marked so */
-	int64_t grown_at; /* when they were looked at, CLOCK_MONOTONIC seconds */
+	int64_t grown_at; /* time of the last look at them, CLOCK_MONOTONIC seconds */
 };
 
 /* ---- who has an entry open ---- */
@@ -290,7 +290,7 @@ void fs_archive_entered(struct fs_vault *v, const struct fs_archive_claim *claim
 
 	v->stats.archived++;
 	pthread_mutex_lock(&a->lock);
-	/* A file that is not in the table stays until the next mount counts it. */
+	/* A file that cannot be entered is not counted until the next mount. */
 	if (!e.name || fs_archive_table_enter(&a->table, &e))
 		free(e.name);
 	else
@@ -314,7 +314,8 @@ int fs_archive_drop(struct fs_vault *v, const char *name, uint64_t *bytes)
 	*bytes = (uint64_t)st.st_size;
 	pthread_mutex_lock(&a->lock);
 	at = fs_archive_table_find(&a->table, name);
-	/* Files that others have put there since the mount were never counted. */
+	/* Files that other programs have put there since the mount were never
+	 * counted. */
 	if (at < a->table.count) {
 		fs_archive_table_take(&a->table, at, &e);
 		a->growing -= e.growing;
@@ -326,7 +327,7 @@ int fs_archive_drop(struct fs_vault *v, const char *name, uint64_t *bytes)
 
 /* ---- what is there already ---- */
 
-/* The name of the next entry of this size from *at on, NULL: none. */
+/* Finds the next entry of this size from *at on; its name, or NULL. */
 static char *next_of_size(struct fs_archive *a, uint64_t size, size_t *at)
 {
 	char *name = NULL;

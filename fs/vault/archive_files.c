@@ -95,7 +95,8 @@ static int copy_whole(struct fs_vault *v, int in, off_t size, const char *to)
 	return rc;
 }
 
-/* state=DIR on another file system: copied, synced, then removed. */
+/* Moves a file to a state=DIR on another file system: copies it, syncs, then removes
+ * it. */
 static int move_by_copy(struct fs_vault *v, int dir_fd, const char *name, const char *to)
 {
 	cleanup_close int in =

@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#define ENTRY_BYTES 4096 /* the bound has room for so many entries of this size ... */
-#define ENTRIES_MIN 1024 /* ... and for these in any case */
+#define ENTRY_BYTES 4096 /* the bound allows an entry per so many bytes ... */
+#define ENTRIES_MIN 1024 /* ... but so many entries in any case */
 
 uid_t fs_archive_payer(const struct fs_archive_claim *claim)
 {
@@ -42,12 +42,12 @@ void fs_archive_table_clear(struct fs_archive_table *t)
 	t->max = max;
 }
 
-/* Returns where the name is, or belongs. */
+/* Returns the place of the name in the list, or where it belongs. */
 static size_t place(const struct fs_archive_table *t, const char *name)
 {
 	size_t low = 0, high = t->count;
 
-	/* Mostly behind all others. */
+	/* Most names belong behind all others. */
 	if (high && strcmp(t->list[high - 1].name, name) < 0)
 		return high;
 	while (low < high) {
@@ -104,7 +104,8 @@ void fs_archive_table_resize(struct fs_archive_table *t, size_t at, uint64_t byt
 
 /* ---- who goes ---- */
 
-/* Bytes and entries that must still be removed: from the payer's share, and in all. */
+/* Counts bytes and entries that must still be removed: from the payer's share, and in
+ * all. */
 struct need {
 	uint64_t share_bytes, share_entries, bytes, entries;
 };
@@ -149,7 +150,8 @@ struct choice {
 	size_t n;
 };
 
-/* The oldest entries of `whose` until the payer's share, or else all, has room. */
+/* Chooses the oldest entries of `whose` until the payer's share, or else the whole, has
+ * room. */
 static void choose(struct choice *c, uid_t whose, uid_t payer, bool share,
 		   struct need *need)
 {

@@ -17,7 +17,7 @@ void fs_config_put(struct fs_vault *v);
 /* The configuration that a reload has read; embedded in struct fs_vault. */
 struct fs_snapshot {
 	pthread_mutex_t lock; /* a leaf, not held while the file is read; under it: */
-	bool fresh;	      /* `config` holds, else the one of the mount */
+	bool fresh;	      /* `config` counts; else that of the mount */
 	struct jsonl_config config;
 };
 

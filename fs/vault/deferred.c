@@ -30,8 +30,8 @@ struct fs_deferred {
 	pthread_mutex_t lock; /* a leaf; under it: */
 	pthread_cond_t cond;
 	bool stop;
-	int64_t timed;	     /* a thread waits until then; INT64_MAX: none does */
-	struct fs_job *jobs; /* that wait; oldest first */
+	int64_t timed;	     /* time until which a thread waits; INT64_MAX: none does */
+	struct fs_job *jobs; /* jobs that wait; oldest first */
 	unsigned count;	     /* of them */
 	unsigned threads, idle;
 	pthread_t thread[DEFERRED_THREADS];
@@ -75,10 +75,10 @@ static unsigned *busy_find(struct fs_deferred *d, uid_t uid)
 			d->busy[k].uid = uid;
 		}
 	}
-	return unused; /* there is one: each place that is taken stands for a thread */
+	return unused; /* there is always one: each place in use has a thread */
 }
 
-/* The oldest job that may run now, taken out of the list; else NULL, and *due is when the
+/* Takes the oldest job out that may run now; NULL: there is none, and *due is when the
  * next one may. */
 static struct fs_job *job_take(struct fs_deferred *d, int64_t *due)
 {
@@ -91,7 +91,7 @@ static struct fs_job *job_take(struct fs_deferred *d, int64_t *due)
 							     : job->deadline;
 
 		if (*busy_find(d, job->uid) >= DEFERRED_OF_ONE)
-			continue; /* whoever ends looks again */
+			continue; /* the thread that ends looks again */
 		if (d->stop || at <= now) {
 			*p = job->next;
 			d->count--;
@@ -102,7 +102,7 @@ static struct fs_job *job_take(struct fs_deferred *d, int64_t *due)
 	return NULL;
 }
 
-/* Gives the lock up meanwhile. */
+/* Runs a job, without the lock. */
 static void job_run(struct fs_deferred *d, struct fs_job *job)
 {
 	const uid_t uid = job->uid;
@@ -129,7 +129,8 @@ static void job_run(struct fs_deferred *d, struct fs_job *job)
 		pthread_cond_signal(&d->cond);
 }
 
-/* Gives the lock up until something new comes or is due. One thread looks at the clock. */
+/* Waits, without the lock, until a job comes or is due. One thread looks at the
+ * clock. */
 static void job_wait(struct fs_deferred *d, int64_t due)
 {
 	const struct timespec until = {.tv_sec = due / 1000,
@@ -288,7 +289,7 @@ bool fs_defer_stop(struct fs_vault *v)
 	pthread_mutex_unlock(&start_lock);
 	if (!d)
 		return false;
-	/* Whoever has it still is under its lock. */
+	/* Those who still have it are under its lock. */
 	pthread_mutex_lock(&d->lock);
 	d->stop = true;
 	pthread_cond_broadcast(&d->cond);

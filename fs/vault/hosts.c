@@ -30,7 +30,7 @@
 #define BELOW	 FS_STATE_NAME "/daemon/" LIST
 #define LISTS	 8 /* own, the vault's, those of directories above */
 #define LEVELS	 32
-#define WAIT_MS	 10000 /* for the others to acknowledge */
+#define WAIT_MS	 10000 /* longest wait for the acknowledgement of others */
 #define PAUSE_MS 20
 #define SIGN_MS	 2000 /* between two signs of life */
 #define LOOK_MS	 1000 /* between two looks, where newcomers are not announced */
@@ -134,8 +134,8 @@ static int join_own(struct fs_vault *v, const char *says)
 	return v->daemon_fd < 0 ? -errno : 0;
 }
 
-/* With state=: those who mount the directory without it look there. Best effort: the disk
- * may be read-only. */
+/* With state= enters the list of the vault, too, where those look who mount the
+ * directory without it. Best effort: the disk may be read-only. */
 static void join_vault(struct fs_vault *v, const char *says)
 {
 	cleanup_close int daemon = fs_statedir_daemon(v);
@@ -160,7 +160,7 @@ static int open_above(int root, const char *dir)
 			return -ENOENT;
 		close(at);
 		at = fd;
-		/* The first belongs to whoever has that directory. */
+		/* The first directory belongs to whoever has the file system. */
 		if (n > 0 && (fstat(at, &st) < 0 || st.st_mode & 022 ||
 			      (st.st_uid != 0 && st.st_uid != geteuid())))
 			return -EPERM;
@@ -168,7 +168,7 @@ static int open_above(int root, const char *dir)
 	return steal_fd(&at);
 }
 
-/* A mount of a directory above has the same files. */
+/* Enters the lists of directories above: a mount there has the same files. */
 static void join_above(struct fs_vault *v, const char *says)
 {
 	char path[3 * LEVELS + 1] = "";
@@ -212,7 +212,7 @@ static bool read_one(const struct fs_host_list *l, const char *other, void *ctx)
 	return true;
 }
 
-/* `ctx` gets what one says that has not acknowledged. */
+/* Puts the introduction of a daemon that has not acknowledged into `ctx`. */
 static bool read_lacking(const struct fs_host_list *l, const char *other, void *ctx)
 {
 	return !fs_host_list_acknowledged(l, other) && read_one(l, other, ctx);
@@ -379,7 +379,7 @@ int fs_hosts_join(struct fs_vault *v)
 		return -ENOMEM;
 	v->hosts->stop = -1;
 	rc = join_lists(v);
-	/* Nobody else can find out about this daemon, nor it about them. */
+	/* Without locks daemons cannot find each other. */
 	if (rc == -ENOLCK && !v->shared) {
 		v->daemon_fd = fcntl(v->common_fd, F_DUPFD_CLOEXEC, 3);
 		return v->daemon_fd < 0 ? -errno : 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The other daemons over the same directory, on this machine or on another one
+/* Finds the other daemons over the same directory, on this machine or on others
  * (hosts_list.h). What a daemon stages lies in its own directory of the list, and is
- * recovered only by whoever gets the lock of that. It also enters the list of the vault's
- * own .jsonlfs when state= names another directory, and those of directories above.
+ * recovered only by a daemon that gets the lock of that. A daemon also enters the list
+ * of the vault's own .jsonlfs when state= names another directory, and those of
+ * directories above.
  *
  * A daemon that finds others waits until they have acknowledged that the directory is
  * shared; from then on all of them work by the rules of shared mode. */
@@ -31,7 +32,7 @@ void fs_hosts_leave(struct fs_vault *v);
 
 struct fs_host {
 	const char *id;
-	const char *says; /* a JSON object: host, pid, mountpoint, shared, version */
+	const char *says; /* JSON: host, pid, mountpoint, shared, version */
 	time_t seen;	  /* its last sign of life */
 };
 /* Calls each() for every other daemon that lives. Any thread. */

@@ -17,10 +17,10 @@
 #define LIST_LOCK ".lock"
 #define LOCK	  "lock"
 #define SHARED	  "shared"
-#define LIST_MS	  10000 /* for the lock of a list */
+#define LIST_MS	  10000 /* longest wait for the lock of a list */
 
-/* Calls fn for each name in a directory, until it returns true; so does this then.
- * -errno: it cannot be read. */
+/* Calls fn for each name in a directory, until it returns true. 1: it did, 0, or -errno:
+ * the directory cannot be read. */
 static int each_name(int at, bool (*fn)(int at, const char *name, void *ctx), void *ctx)
 {
 	int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -52,7 +52,8 @@ static int open_part(int list, const char *id, const char *part, int flags)
 	return openat(list, path, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }
 
-/* Nobody but the daemon holds its lock, except for the moment of such a look. */
+/* Returns true when a daemon lives. Nobody else holds its lock, except for the moment of
+ * such a look. */
 static bool is_alive(int list, const char *id)
 {
 	cleanup_close int fd = open_part(list, id, LOCK, O_RDONLY);
@@ -132,7 +133,8 @@ static bool move_one(int at, const char *name, void *ctx)
 			 : faccessat(m->to, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Intents first: without its intent a staged block counts as one that was never begun. */
+/* Takes over what a dead daemon has left. Intents come first: without its intent a
+ * staged block counts as one that was never begun. */
 static bool take_over(int from, int to)
 {
 	static const char *const prefixes[] = {"intent-", "stage-"};
@@ -173,7 +175,7 @@ static bool bury(int at, const char *name, void *ctx)
 
 /* ---- entering and leaving ---- */
 
-/* Descriptor of the list's lock, or -errno. */
+/* Takes the lock of the list. Descriptor, or -errno. */
 static int list_lock(int list)
 {
 	for (;;) {
@@ -184,7 +186,7 @@ static int list_lock(int list)
 
 		if (!rc && fstat(fd, &st) < 0)
 			rc = -errno;
-		/* Without a name: whoever left last removed it meanwhile. */
+		/* It has no name if whoever left last has just removed it. */
 		if (rc || st.st_nlink)
 			return rc ? rc : steal_fd(&fd);
 	}
@@ -255,7 +257,7 @@ void fs_host_list_leave(struct fs_host_list *l, const char *id)
 	hidden_name(id, temp);
 	if (l->own >= 0) {
 		(void)unlinkat(l->own, SHARED, 0);
-		/* Without its lock it counts as dead. */
+		/* Without its lock file a daemon counts as dead. */
 		(void)unlinkat(l->own, LOCK, 0);
 	}
 	(void)unlinkat(l->fd, id, AT_REMOVEDIR);

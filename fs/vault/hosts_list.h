@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A list of the daemons over one directory: STATE/daemon/hosts has a directory for each,
- * ID, with a file `lock`, which the daemon keeps locked (flock) for as long as it lives,
- * and which says in JSON who it is, and a file `shared` once it works by the rules of
- * shared mode. A directory shows under its name only when it is locked. `.lock` is locked
- * while somebody enters or leaves. */
+/* Lists the daemons over one directory. STATE/daemon/hosts has a directory for each, ID,
+ * with a file `lock`, which says in JSON who the daemon is and which it keeps locked
+ * (flock) while it lives; and a file `shared` once it works by the rules of shared mode.
+ * A directory gets its name only after it is locked. `.lock` is locked while somebody
+ * enters or leaves. */
 #ifndef FS_VAULT_HOSTS_LIST_H
 #define FS_VAULT_HOSTS_LIST_H
 
@@ -13,7 +13,7 @@
 #include "base/error.h"
 
 #define FS_HOST_ID   80
-#define FS_HOST_SAYS 1024 /* bytes of what a daemon says of itself */
+#define FS_HOST_SAYS 1024 /* bytes of a daemon's introduction */
 
 struct fs_host_list {
 	int fd;	  /* the directory hosts/; closed by fs_host_list_leave */
@@ -30,14 +30,14 @@ int fs_host_list_enter(struct fs_host_list *l, const char *id, const char *says,
 /* Takes `id` out of the list, unless its directory has files left, and closes it. A list
  * that is empty then loses its lock file, so that it can be removed. */
 void fs_host_list_leave(struct fs_host_list *l, const char *id);
-/* `id` works by the rules of shared mode from now on. */
+/* Shows that `id` works by the rules of shared mode from now on. */
 void fs_host_list_acknowledge(const struct fs_host_list *l);
 bool fs_host_list_acknowledged(const struct fs_host_list *l, const char *other);
 /* Reads what a daemon says of itself, and its last sign of life. */
 void fs_host_list_read(const struct fs_host_list *l, const char *other,
 		       char says[FS_HOST_SAYS], time_t *seen);
-/* Calls fn for each daemon that lives, but `id`, until it returns true; so does this
- * then. */
+/* Calls fn for each living daemon but `id`, until it returns true. Returns whether it
+ * did. */
 bool fs_host_list_each(const struct fs_host_list *l, const char *id,
 		       bool (*fn)(const struct fs_host_list *l, const char *other,
 				  void *ctx),

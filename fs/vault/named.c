@@ -15,11 +15,10 @@
 #include "vault/vault.h"
 
 #define NAMED_MAX	512  /* bytes of a name */
-#define NAMED_QUEUE	32   /* writes of one uid that wait for it, with their data */
+#define NAMED_QUEUE	32 /* writes of a uid that may wait for a name, with their data */
 #define NAMED_LATELY	64   /* names of scripts that are remembered, */
 #define NAMED_LATELY_MS 1000 /* and for how long */
-#define NAMED_WAIT_MS                                                                    \
-	1100 /* for a name that somebody asks for; then it is done without */
+#define NAMED_WAIT_MS	1100 /* longest wait for a name; then it is left out */
 
 const char fs_named_here[] = "";
 
@@ -36,7 +35,8 @@ struct named_write {
 
 /* ---- names of scripts, as they were a moment ago ---- */
 
-/* A shell that appends line by line opens the log anew for each of them. */
+/* Remembers names: a shell that appends line by line opens the log anew for each
+ * line. */
 static struct {
 	pthread_mutex_t lock; /* a leaf; under it: */
 	struct {

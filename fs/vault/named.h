@@ -15,7 +15,8 @@
 struct fs_handle;
 struct fs_vault;
 
-/* Processes that have written to a handle, so that only their first WRITE is looked at. */
+/* Remembers the processes that have written to a handle, so that only the first WRITE of
+ * each is examined. */
 struct fs_known {
 	_Atomic pid_t pids[8];
 	_Atomic unsigned next;
@@ -31,9 +32,9 @@ bool fs_named_write(fuse_req_t req, struct fs_handle *h, struct fs_known *known,
 		    struct fuse_bufvec *in, off_t off, struct fuse_file_info *fi,
 		    fs_write_op *write);
 
-/* A program whose name is found out in the meantime. */
+/* Holds a program whose name is being found out. */
 struct fs_program;
-/* NULL: no memory. */
+/* Begins to find out the name. NULL: no memory. */
 struct fs_program *fs_program_ask(struct fs_vault *v, const struct fuse_ctx *caller);
 void fs_program_put(struct fs_program *p);
 /* Writes the name as far as it is known; a thread of the pool waits for it, up to a

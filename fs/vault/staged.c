@@ -201,14 +201,14 @@ bool fs_staged_closes(struct fs_vault *v, struct fs_staged *s,
 	dirty = s->dirty;
 	q.who[1] = s->writer;
 	pthread_mutex_unlock(&s->lock);
-	/* The close of a process that has only inherited it, and written nothing, means
-	 * nothing. */
+	/* A process that has only inherited the descriptor, and written nothing,
+	 * completes nothing by its close. */
 	if (dirty && (q.pid == q.who[0] || q.pid == q.who[1] || pid == q.who[1]))
 		how = fs_look_closing(caller->uid, &q);
 	pthread_mutex_lock(&s->lock);
 	s->killed = how == FS_CLOSING_KILLED;
 	pthread_mutex_unlock(&s->lock);
-	/* Better at each close than where its error could not be told. */
+	/* Better to commit at each close than where no error could be reported. */
 	return how == FS_CLOSING_LAST || how == FS_CLOSING_HIDDEN;
 }
 

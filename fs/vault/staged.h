@@ -22,25 +22,25 @@
 struct fs_staged;
 struct fs_vault;
 
-/* The error of a change of the content, until a later change makes it good. */
+/* Holds the error of a failed change, until a later change repairs it. */
 struct fs_staged_failure {
 	int code; /* -errno; 0: nothing */
 	off_t at;
-	bool cut; /* of a truncation, which no write makes good */
+	bool cut; /* it was a truncation, which no write repairs */
 };
 
 struct fs_staged {
 	pthread_mutex_t lock;
 	struct fs_process opener; /* constant; tgid 0: not known */
 	struct fs_program *program; /* of whoever opened it; NULL: not known */
-	struct fs_account *payer;   /* of the descriptor */
+	struct fs_account *payer;   /* pays for the descriptor */
 	/* Under lock: */
 	int fd;
 	bool dirty;  /* changed since it was committed or refused last */
 	bool killed; /* the last close was that of a process that was killed */
 	off_t low;   /* the lowest byte that was changed since then */
 	struct fs_staged_failure failed;
-	pid_t writer; /* who wrote last */
+	pid_t writer; /* the process that wrote last */
 	uid_t uid;
 };
 
@@ -68,7 +68,8 @@ off_t fs_staged_size(struct fs_staged *s);
 bool fs_staged_closes(struct fs_vault *v, struct fs_staged *s,
 		      const struct fuse_ctx *caller,
 		      const ino_t numbers[FS_CLOSING_NUMBERS], int flags);
-/* Takes the lock. Notes that its program never closed it, so it may be incomplete. */
+/* Notes that its program never closed it, so that it may be incomplete. Takes the
+ * lock. */
 void fs_staged_abandon(struct fs_staged *s);
 /* Marks the content as done with until it is changed again. Under lock. */
 void fs_staged_settled(struct fs_staged *s);

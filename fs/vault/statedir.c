@@ -19,7 +19,7 @@
 #define OLD_NAME   "transactions"
 #define LAST_GOOD  "last-good"
 #define HOSTS	   "hosts"
-#define HOLD_TRIES 100 /* of 10 ms */
+#define HOLD_TRIES 100 /* each 10 ms */
 
 /* Checks that nobody but root or the daemon's user owns the directory or can write to it:
  * others could put files in the place of the daemon's. */
@@ -77,8 +77,9 @@ static int make_directory(const struct fs_vault *v, int at, const char *path, mo
 
 /* ---- what earlier versions have left ---- */
 
-/* Moves the files of STATE/transactions into STATE/daemon, where they are looked for
- * now. A file that has the same name there stays behind; so does the directory then. */
+/* Moves the files of STATE/transactions, the place of earlier versions, into
+ * STATE/daemon. A file whose name is taken there stays behind; so does the directory
+ * then. */
 static int take_over_transactions(int state, int daemon)
 {
 	int old =
@@ -109,7 +110,7 @@ static int take_over_transactions(int state, int daemon)
 	return 0;
 }
 
-/* And the last good versions of state files. */
+/* Moves the last good versions of state files, too. */
 static void take_over_last_good(int state, int daemon)
 {
 	struct stat st;
@@ -135,7 +136,7 @@ static int open_daemon(struct fs_vault *v, int state)
 	return rc;
 }
 
-/* Keeps the state out of a repository that the vault may be. */
+/* Makes a .gitignore, for a vault in a repository. */
 static int make_gitignore(int dir)
 {
 	static const char all[] = "*\n";
@@ -150,8 +151,8 @@ static int make_gitignore(int dir)
 	return 0;
 }
 
-/* Says that the directory is in use, so that no other daemon removes it. 0; -EAGAIN: one
- * is removing it just now; where there are no locks it is never removed. */
+/* Marks the directory as in use, so that no other daemon removes it. 0; -EAGAIN: one is
+ * removing it just now. Where there are no locks it is never removed. */
 static int hold(struct fs_vault *v, int state)
 {
 	struct stat st;
@@ -224,12 +225,13 @@ int fs_statedir_init(struct fs_vault *v)
 		r = open_state(v);
 		if (r < 0)
 			close_parts(v);
-		/* A daemon that ends may have removed it between two steps of ours. */
+		/* Another daemon that ends may have removed it between two of our
+		 * steps. */
 		if (r == -ENOENT && !v->config.readonly && !v->state && !v->config.state)
 			r = -EAGAIN;
 	}
-	/* A disk that cannot be written, and was never mounted by us before: there is
-	 * nothing to keep, and nothing can be kept. */
+	/* On a disk that is read-only and was never mounted by us there is nothing to
+	 * keep, and no way to keep it. */
 	if (r == -ENOENT && v->config.readonly)
 		return 0;
 	return r;
@@ -237,7 +239,7 @@ int fs_statedir_init(struct fs_vault *v)
 
 /* ---- leaving nothing behind ---- */
 
-/* The remains that do not matter: a file of this size, a directory if it is empty. */
+/* Lists remains that do not matter: a file of this size, or an empty directory. */
 struct remains {
 	const char *name;
 	off_t size; /* -1: a directory */
@@ -309,7 +311,7 @@ void fs_statedir_leave(struct fs_vault *v)
 		remove_empty(v, v->state_fd, v->common_fd);
 		return;
 	}
-	/* The directory that state= names is somebody's own. */
+	/* The directory that state= names is not ours to remove. */
 	state = openat(v->root_fd, FS_STATE_NAME,
 		       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	daemon = state < 0 ? -1

@@ -48,9 +48,9 @@ struct fs_vault {
 	dev_t device;		/* of the mount, as programs see it; 0: not known */
 	dev_t state_dev;
 	ino_t state_ino;
-	uid_t uid;		   /* the daemon's own */
+	uid_t uid;		   /* the daemon's user */
 	struct timespec started;   /* CLOCK_REALTIME */
-	_Atomic bool intents_left; /* of commits: recovery must look at each log again */
+	_Atomic bool intents_left; /* unsettled intents: recover before appends */
 	/* the session has ended: nothing is kept for later use */
 	_Atomic bool draining;
 
@@ -60,12 +60,12 @@ struct fs_vault {
 	struct fs_deferred *deferred;	/* deferred.h */
 	/* bytes of unfinished records in memory, whole mount */
 	_Atomic uint64_t pending_bytes;
-	/* Its bound; not that of `config`, because a reload may change it. */
+	/* The bound of pending_bytes, here because a reload may change it. */
 	_Atomic uint64_t pending_max;
 
 	/* The path of the control socket; NULL when there is none. */
 	const char *_Atomic control_path;
-	/* takes no more requests: those under way end soon */
+	/* it takes no more requests; those under way end soon */
 	_Atomic bool control_stopping;
 };
 

@@ -10,7 +10,7 @@
 #define BYPASSERS_MAX 256
 
 struct fs_bypassers {
-	pthread_mutex_t lock; /* of the rest */
+	pthread_mutex_t lock; /* lock of the rest */
 	struct fs_bypasser list[BYPASSERS_MAX];
 	size_t count;
 };
@@ -63,7 +63,7 @@ bool fs_bypassers_add(struct fs_bypassers *b, const struct fs_bypasser *one)
 	bool added;
 
 	if (!b)
-		return true; /* it is not remembered, and told all the same */
+		return true; /* it is not remembered, but reported */
 	pthread_mutex_lock(&b->lock);
 	added = add_locked(b, one);
 	pthread_mutex_unlock(&b->lock);

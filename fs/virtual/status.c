@@ -186,7 +186,7 @@ static void add_host(void *ctx, const struct fs_host *host)
 	jsonl_report_free(says);
 }
 
-/* Whether other daemons have the directory, and which. */
+/* Reports whether other daemons have the directory, and which. */
 static struct jsonl_report *shared_report(struct fs_mount *m)
 {
 	struct jsonl_report *r = jsonl_report_object();

@@ -21,7 +21,8 @@
 
 /* ---- the virtual files ---- */
 
-/* An open virtual file: the text of when it was opened, or the reader that makes it. */
+/* Describes an open virtual file: its text as of the open, or the reader that makes
+ * it. */
 struct state_handle {
 	struct fs_handle handle;
 	struct fs_mount *mount; /* for state_abandon, which has no request */
@@ -99,7 +100,7 @@ static void state_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int when
 		len = fs_writers_length(s->writers);
 		pthread_mutex_unlock(&s->busy);
 	}
-	/* One piece of data, then the hole at the end. */
+	/* The text is one piece of data, then the hole at the end. */
 	if (off < 0 || (uint64_t)off >= len)
 		fuse_reply_err(req, ENXIO);
 	else

@@ -26,7 +26,7 @@ struct fs_writers {
 	struct fs_mount *m;
 	uid_t uid;
 	bool everybody;
-	time_t time; /* of the open */
+	time_t time; /* time of the open */
 	/* The present position in the text: */
 	enum { WRITERS_HEAD, WRITERS_LIST, WRITERS_TAIL, WRITERS_END } part;
 	const struct fs_writer_stats *next;
@@ -100,7 +100,7 @@ static void add_bypasser(void *ctx, const struct fs_bypasser *one)
 	jsonl_report_add(l->list, NULL, r);
 }
 
-/* Text without its newline. */
+/* Returns the report as text without a newline at its end; to be freed. */
 static char *text_of(struct jsonl_report *r)
 {
 	char *text = jsonl_report_text(r, false);
@@ -163,7 +163,7 @@ static int piece_tail(struct fs_writers *w)
 	return !text || asprintf(&w->piece, "],\n\"bypass\": %s}\n", text) < 0 ? -ENOMEM : 0;
 }
 
-/* Goes on to the next piece, which is empty at the end alone. 0 or -ENOMEM. */
+/* Makes the next piece; only the end is an empty one. 0 or -ENOMEM. */
 static int piece_next(struct fs_writers *w)
 {
 	int rc = 0;

@@ -19,7 +19,7 @@
 #include "base/error.h"
 
 #define JSONL_ARCHIVED_NAME  (NAME_MAX + 1)
-#define JSONL_ARCHIVED_PATH  120 /* bytes of a path that a name holds: more are cut */
+#define JSONL_ARCHIVED_PATH  120 /* bytes of a path; of a longer one the end */
 #define JSONL_ARCHIVED_OWNER ((uid_t)-1)
 
 /* Makes the name for the file that is at `path` now. `payer`: the uid that is charged;

@@ -20,7 +20,7 @@
 static int system_openat(const struct jsonl_io *io, int dir, const char *name, int flags,
 			 mode_t mode)
 {
-	/* Whoever has a lease on the file, or holds the other end of a fifo, could make this
+	/* O_NONBLOCK because a lease on the file, or a fifo's other end, could make this
 	 * wait. */
 	int fd = openat(dir, name, flags | O_CLOEXEC | O_NONBLOCK, mode);
 
@@ -172,7 +172,7 @@ static off_t remote_position(const struct jsonl_io *io, int fd)
 static int remote_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 {
 	struct statx sx;
-	int rc = fstat(fd, st) < 0 ? -errno : 0; /* what statx does not say */
+	int rc = fstat(fd, st) < 0 ? -errno : 0; /* fields that statx does not have */
 
 	(void)io;
 	if (rc)
@@ -191,17 +191,17 @@ static int remote_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 	return 0;
 }
 
-/* Unlocks, and has the client give up what it keeps. A GlusterFS client keeps the
- * servers' own lock of the file for a second after a write or sync, for the next one, and
- * another host that has the flock by then waits for that. A close(2) of any descriptor of
- * the file ends it. It comes after the unlock, since the client may answer a sync before
- * it has noted for how long it keeps that lock. */
+/* Unlocks, and makes the client release what it keeps. A GlusterFS client keeps the
+ * servers' own lock of the file for a second after a write or sync, for the next one, so
+ * that another host that has the flock by then waits. A close(2) of any descriptor of
+ * the file ends that. It comes after the unlock, since the client may answer a sync
+ * before it has noted for how long it keeps the lock. */
 static int remote_unlock(const struct jsonl_io *io, int fd)
 {
 	int rc = system_unlock(io, fd);
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	/* Everything was synced before: what it says tells nothing. */
+	/* Everything was synced before, so an error of this means nothing. */
 	if (copy >= 0)
 		(void)close(copy);
 	return rc;
@@ -277,7 +277,7 @@ int jsonl_io_write_full(const struct jsonl_io *io, int fd, const struct iovec *i
 			size_t *written)
 {
 	struct iovec batch[WRITE_BATCH];
-	size_t skip = 0; /* bytes of iov[0] that are out already */
+	size_t skip = 0; /* bytes of iov[0] that are written already */
 
 	*written = 0;
 	for (;;) {
@@ -290,7 +290,7 @@ int jsonl_io_write_full(const struct jsonl_io *io, int fd, const struct iovec *i
 		}
 		if (n == 0)
 			return 0;
-		/* The vectors of the caller go out by one call, which is one append. */
+		/* The caller's vectors are written by one call, which is one append. */
 		if (skip == 0)
 			got = io->writev(io, fd, iov, n < IOV_MAX ? n : IOV_MAX);
 		else

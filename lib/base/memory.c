@@ -41,7 +41,7 @@ void jsonl_iov_copy(void *to, const struct iovec *iov, int n)
 	char *at = to;
 
 	for (int i = 0; i < n; i++) {
-		/* memcpy takes no NULL, also not for nothing. */
+		/* memcpy must not get NULL, even for no bytes. */
 		if (iov[i].iov_len)
 			memcpy(at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;

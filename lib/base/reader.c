@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 
-#define REST (16U << 10) /* bytes read at once behind `soft` */
+#define REST (16U << 10) /* bytes of one read behind `soft` */
 
 /* Makes room for one piece behind end, first by dropping the bytes before start. */
 static int make_room(struct jsonl_reader *r)

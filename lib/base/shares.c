@@ -13,7 +13,7 @@ void jsonl_shares_clear(struct jsonl_shares *s)
 	*s = (struct jsonl_shares){0};
 }
 
-/* Returns where the share of this uid is, or belongs. */
+/* Returns the place of this uid's share, or where it belongs. */
 static size_t place(const struct jsonl_shares *s, uid_t uid, bool *found)
 {
 	size_t low = 0, high = s->count;
@@ -76,7 +76,8 @@ void jsonl_shares_refund(struct jsonl_shares *s, uid_t uid, uint64_t bytes,
 	share->entries -= entries;
 	s->bytes -= bytes;
 	s->entries -= entries;
-	/* They are few at any time, however many users there have been. */
+	/* Only shares in use are kept, so they are few however many users there have
+	 * been. */
 	if (share->bytes || share->entries)
 		return;
 	s->count--;

@@ -18,7 +18,7 @@ void jsonl_stamp_text(const struct timespec *at, int digits, char buf[JSONL_STAM
 void jsonl_stamp_name_now(char buf[JSONL_STAMP]);
 void jsonl_stamp_text_now(int digits, char buf[JSONL_STAMP]);
 
-/* Milliseconds of CLOCK_MONOTONIC, for deadlines. */
+/* Returns milliseconds of CLOCK_MONOTONIC, for deadlines. */
 int64_t jsonl_now_ms(void);
 
 #endif

@@ -13,8 +13,8 @@
  */
 void jsonl_waits(void);
 
-/* `told` is called by each jsonl_waits() from now on, in the thread that is about to
- * wait; NULL: nothing is. Any thread. */
+/* Makes each jsonl_waits() call `told` from now on, in the thread that is about to wait;
+ * NULL: nothing is called. Any thread. */
 void jsonl_waits_tell(void (*told)(void));
 
 #endif

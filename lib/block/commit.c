@@ -49,7 +49,7 @@ static int intent_write(const struct jsonl_transaction *c, struct intent *i)
 	int rc;
 
 	i->check = jsonl_commit_intent_check(i);
-	/* An earlier intent may be there still, when clearing it failed. */
+	/* An earlier intent is still there if it could not be cleared. */
 	rc = c->io->ftruncate(c->io, c->intent->fd, c->intent->head);
 	if (!rc)
 		rc = jsonl_io_write_full(c->io, c->intent->fd, &iov, 1, &written);
@@ -80,8 +80,8 @@ static int head_write(const struct jsonl_transaction *c)
 	return 0;
 }
 
-/* Clears mark and file, if it can: an intent that stays changes nothing for a block that
- * is whole, nor for one that is not there at all. */
+/* Clears mark and file if possible. An intent that stays changes nothing for a block
+ * that is whole, nor for one of which nothing is there. */
 static void intent_clear(const struct jsonl_transaction *c, struct jsonl_file *f,
 			 bool durable)
 {
@@ -222,7 +222,7 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 
 	jsonl_file_view_hold(f, f->end);
 	rc = block_write(f, stage, buf);
-	/* When a sync for others failed meanwhile, the block may be lost, too. */
+	/* If a sync for others has failed meanwhile the block may be lost, too. */
 	if (!rc && c->durable &&
 	    (jsonl_file_sync_frozen(f, false) || jsonl_file_is_poisoned(f)))
 		rc = -EIO;

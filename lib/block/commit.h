@@ -27,9 +27,9 @@
 
 /* The intents of one log. Zeroed by its owner, but for fd; then used under file->lock. */
 struct jsonl_intent {
-	int fd;	    /* O_RDWR | O_APPEND, in the state directory; -1: none yet. Atomic */
-	off_t
-	    head; /* length of the beginning, which tells the path; 0: not written yet */
+	int fd; /* O_RDWR | O_APPEND; -1: none yet. Atomic */
+	/* Length of the beginning, which tells the path; 0: not written yet. */
+	off_t head;
 	uint64_t path;	     /* hash of the path in it */
 	bool marked, filled; /* the mark, the rest of the file, must be cleared */
 };
@@ -38,7 +38,7 @@ struct jsonl_transaction {
 	const struct jsonl_io *io;
 	struct jsonl_intent *intent;
 	const char *path; /* of the log, kept in the intent for recovery */
-	bool ordered;	  /* see above: of the log's file system */
+	bool ordered;	  /* whether the log's file system is ordered, see above */
 	bool durable; /* false: the intent protects only from the death of the daemon */
 	uint64_t records; /* in the block; 0: not known */
 };

@@ -37,9 +37,9 @@ bool jsonl_commit_intent_clear(const struct jsonl_io *io, int fd, off_t head,
 
 /* ---- commit_mark.c ---- */
 
-/* An intent in an attribute of the log. It fits into an inode of 256 bytes: a larger one
- * would cost one more block of the journal each time. So it has length and sum of the
- * block's first value instead of its first bytes. */
+/* Is an intent in an attribute of the log. It fits into an inode of 256 bytes: a larger
+ * one would cost one more block of the journal each time. So it has length and sum of
+ * the block's first value instead of its first bytes. */
 struct mark {
 	uint32_t magic, first_len; /* without white space behind it */
 	uint64_t before, length;   /* bytes */

@@ -13,7 +13,8 @@ static uint64_t mark_check(const struct mark *m, ino_t ino)
 {
 	struct mark copy = *m;
 
-	/* With the inode number: a copy of the file may have the attribute, too. */
+	/* The sum includes the inode number: a copy of the file may have the attribute,
+	 * too. */
 	copy.check = (uint64_t)ino;
 	return jsonl_hash(JSONL_HASH_START, &copy, sizeof(copy));
 }

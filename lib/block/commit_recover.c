@@ -7,7 +7,7 @@
 #include "block/commit_internal.h"
 #include "base/hash.h"
 
-#define COMMIT_SAVE (8u << 20) /* a part that is cut is set aside up to this size */
+#define COMMIT_SAVE (8u << 20) /* largest part to be set aside before it is cut */
 
 size_t jsonl_commit_intent_size(const struct intent *i)
 {
@@ -29,7 +29,7 @@ bool jsonl_commit_intent_clear(const struct jsonl_io *io, int fd, off_t head,
 	       (!durable || io->fdatasync(io, fd) == 0);
 }
 
-/* 1: there is one, 0: none, -errno. */
+/* Reads what is at this offset as an intent. 1: there is one, 0: none, -errno. */
 static int intent_read_at(const struct jsonl_io *io, int fd, off_t at, struct intent *i)
 {
 	ssize_t got = jsonl_io_read_full(io, fd, i, sizeof(*i), at);
@@ -153,7 +153,7 @@ static int part_cut(struct jsonl_file *f, off_t before, uint64_t len)
 	return rc;
 }
 
-/* The block that an intent, or a mark, describes. */
+/* Describes the block of an intent or a mark. */
 struct block {
 	uint64_t before, length, sum;
 	const struct intent *intent;
@@ -267,7 +267,7 @@ int jsonl_commit_recover(const struct jsonl_io *io, int dir_fd, int intent_fd,
 	pthread_mutex_unlock(&f->lock);
 	if (!rc && filled && *what == JSONL_RECOVERED_WHOLE)
 		rc = recover_stage(io, dir_fd, i);
-	/* The graver of the two results. */
+	/* The worse of the two results counts. */
 	if (by_mark > *what)
 		*what = by_mark;
 	if (rc)

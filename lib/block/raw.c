@@ -50,7 +50,7 @@ static int raw_append(const struct jsonl_io *io, int fd, const struct iovec *blo
 		rc = io->fdatasync(io, fd);
 	if (!rc)
 		return 0;
-	/* Nothing is cut off once somebody has appended behind it. */
+	/* Nothing is cut off if another program has appended behind it. */
 	if (io->fstat(io, fd, &after) || after.st_size != before.st_size + n ||
 	    io->ftruncate(io, fd, before.st_size)) {
 		*stays = (size_t)n == block->iov_len;
@@ -94,7 +94,7 @@ int jsonl_raw_recover(const struct jsonl_io *io, int fd, struct jsonl_stage *s)
 		rc = ends_with(io, fd, &map.iov);
 	if (!rc)
 		rc = raw_append(io, fd, &map.iov, true, &stays);
-	else if (rc > 0) /* perhaps nobody has waited until it was durable */
+	else if (rc > 0) /* no program may have waited until it was durable */
 		rc = io->fdatasync(io, fd);
 	jsonl_stage_unmap(&map);
 	return rc;

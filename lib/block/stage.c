@@ -10,25 +10,24 @@
 #include "base/cleanup.h"
 #include "base/memory.h"
 
-#define STAGE_HEAD                                                                       \
-	"jsonlfs stage "	/* and behind it: length of the path, \n, path, \n       \
-				 */
+/* Followed by the length of the path, \n, path, \n. */
+#define STAGE_HEAD  "jsonlfs stage "
 #define STAGE_CHUNK (64u << 10) /* bytes read at once */
 
 struct jsonl_stage {
 	const struct jsonl_io *io;
 	int dir_fd;
 	char *name, *head;
-	size_t name_len; /* without the number of a file that is not the first */
-	unsigned files;	 /* made so far */
+	size_t name_len; /* without the number that further files get */
+	unsigned files;	 /* files made so far */
 	const struct jsonl_stage_events *events;
 	void *ctx;
-	char *memory; /* all of it as long as there is no file */
+	char *memory; /* the content, as long as there is no file */
 	size_t cap;
-	size_t charged; /* bytes, by events->charge */
+	size_t charged; /* bytes charged by events->charge */
 	uint64_t len;
 	int fd;	     /* -1: no file */
-	bool left;   /* by a crash: it is not dropped with the stage */
+	bool left;   /* left by a crash: it is not dropped with the stage */
 	bool broken; /* a failed write could not be cut off: nothing is added any more */
 	bool named;  /* the directory entry is durable */
 	uint64_t synced; /* bytes that are durable */
@@ -109,7 +108,7 @@ int jsonl_stage_discard(struct jsonl_stage *s)
 {
 	int rc = s->fd < 0 ? 0 : jsonl_stage_remove(s->io, s->dir_fd, s->name);
 
-	/* A file that cannot be removed is emptied: then it does no harm. */
+	/* If the file cannot be removed it is emptied, which makes it harmless. */
 	if (rc && s->io->ftruncate(s->io, s->fd, 0) == 0)
 		rc = s->io->fdatasync(s->io, s->fd);
 	if (s->fd >= 0)
@@ -185,7 +184,7 @@ static int file_make(struct jsonl_stage *s)
 
 	if (s->dir_fd < 0)
 		return -EROFS;
-	/* A new name: an intent may still name the file before. */
+	/* Each file gets a new name: an intent may still name the one before. */
 	if (s->files && s->name_len < JSONL_STAGE_NAME)
 		(void)snprintf(s->name + s->name_len, JSONL_STAGE_NAME - s->name_len,
 			       "-%x", s->files);

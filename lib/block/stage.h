@@ -52,8 +52,8 @@ int jsonl_stage_sync(struct jsonl_stage *s) jsonl_must_check;
 uint64_t jsonl_stage_length(const struct jsonl_stage *s);
 /* Returns the name of its file; NULL: it has none. */
 const char *jsonl_stage_file(const struct jsonl_stage *s);
-/* Gives up to `len` bytes at `off`: *bytes points into the memory, or to `buf`, into
- * which they were read. Returns how many, 0 at the end, or -errno. */
+/* Returns up to `len` bytes at `off`: *bytes points into the memory, or to `buf`, into
+ * which they were read. Their number, 0 at the end, or -errno. */
 ssize_t jsonl_stage_read(struct jsonl_stage *s, uint64_t off, char *buf, size_t len,
 			 const char **bytes) jsonl_must_check;
 /* Returns the descriptor of its file, borrowed, with *at, where the content begins there;

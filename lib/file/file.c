@@ -9,7 +9,7 @@
 #include "file/file_internal.h"
 #include "json/text.h"
 
-#define UNDO_LOOK (64u << 10) /* bytes behind a failed write that are looked at */
+#define UNDO_LOOK (64u << 10) /* bytes behind a failed write that are examined */
 
 int jsonl_file_new(const struct jsonl_io *io, int fd,
 		   const struct jsonl_file_options *opt,
@@ -42,7 +42,7 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 }
 
 /* Verifies bytes that a failed sync left unsure, and undoes a short write, before the
- * memory that knows of them is freed; bytes that stay unsure are set aside. */
+ * memory of them is freed; bytes that stay unsure are set aside. */
 static void file_give_up(struct jsonl_file *f)
 {
 	struct iovec iov;
@@ -106,8 +106,8 @@ void jsonl_file_set_append_fd(struct jsonl_file *f, int fd, bool quiet)
 
 	pthread_mutex_lock(&f->lock);
 	if (f->append_fd < 0) {
-		/* By the first append the file may have grown, and then it is not quiet.
-		 */
+		/* By the time of the first append the file may have grown: then somebody
+		 * writes to it. */
 		f->quiet_size = quiet && !f->io->fstat(f->io, fd, &st) ? st.st_size : -1;
 		/* Atomic: read without this lock. */
 		__atomic_store_n(&f->append_fd, fd, __ATOMIC_RELEASE);
@@ -120,8 +120,8 @@ void jsonl_file_set_append_fd(struct jsonl_file *f, int fd, bool quiet)
 
 /* ---- appending ---- */
 
-/* Returns true when the `len` bytes behind the end are the beginning of these vectors.
- * The count of a failed write does not say how much it has written. */
+/* Returns true when the `len` bytes behind the end are the beginning of these vectors. A
+ * write that failed does not say how much it has written. */
 static bool is_ours(struct jsonl_file *f, const struct iovec *iov, int niov, size_t len)
 {
 	off_t at = f->end;
@@ -142,9 +142,9 @@ static size_t line_length(const char *line, size_t left)
 	return (size_t)((const char *)(memchr(line, '\n', left) ?: line + left) - line);
 }
 
-/* Returns true when all that stands behind the end, up to `size`, are whole records that
- * somebody else has appended: none of them is our first, and no half one of ours stands
- * between or behind them. */
+/* Returns true when all bytes behind the end, up to `size`, are whole records of other
+ * programs: none of them is our first, and there is no half one of ours between or
+ * behind them. */
 static bool is_of_others(struct jsonl_file *f, const struct iovec *iov, int niov,
 			 off_t size)
 {
@@ -205,7 +205,7 @@ static bool reserve_refused(int rc)
 	return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO;
 }
 
-/* Appends behind an end that is in order; as jsonl_file_append_frozen. */
+/* Appends behind an end that is a whole record; as jsonl_file_append_frozen. */
 static int append_vectors(struct jsonl_file *f, const struct iovec *iov, int niov,
 			  struct jsonl_file_user *user)
 {
@@ -222,8 +222,9 @@ static int append_vectors(struct jsonl_file *f, const struct iovec *iov, int nio
 	jsonl_file_view_hold(f, f->end);
 	rc = jsonl_io_write_full(f->io, f->append_fd, iov, niov, &written);
 	if (rc && jsonl_file_is_remote(f)) {
-		/* It may still arrive, by this descriptor. What is found by the next one is
-		 * judged as the end of a file that anybody has written. */
+		/* The write may still arrive at the server by this descriptor. The next
+		 * one judges what it finds as the end of a file that anybody has
+		 * written. */
 		f->tenure.broken = true;
 		f->end_known = false;
 		jsonl_file_view_release(f);
@@ -252,10 +253,10 @@ static int append_vectors(struct jsonl_file *f, const struct iovec *iov, int nio
 	return 0;
 }
 
-#define APPEND_VECTORS                                                                   \
-	4 /* that callers have at most, where the end may lack its newline */
+/* Callers have no more vectors where the end may lack its newline. */
+#define APPEND_VECTORS 4
 
-/* White space may stand before it. */
+/* Returns true when the bytes begin with a newline, perhaps after white space. */
 static bool begins_with_newline(const struct iovec *iov, int niov)
 {
 	for (int i = 0; i < niov; i++) {

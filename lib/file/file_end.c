@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Brings the end of a file in order before anything is appended: undoes a short write,
- * verifies after a failed sync, cuts or completes what a crash left. */
+/* Prepares the end of a file for an append: undoes a short write, verifies after a
+ * failed sync, cuts or completes what a crash left. */
 #include "file/file_internal.h"
 
 #include <stdlib.h>
@@ -96,8 +96,8 @@ int jsonl_file_end_finish(struct jsonl_file *f)
 	return 0;
 }
 
-/* Cuts back a short write of ours that could not be cut back when it happened. It need
- * not have rested like the tail of a stranger. `size`: of the file. */
+/* Undoes a short write of ours that could not be undone when it happened. Unlike the
+ * tail of another program it need not have rested. `size`: of the file. */
 static int undo_finish(struct jsonl_file *f, off_t size)
 {
 	int rc;
@@ -135,8 +135,8 @@ int jsonl_file_end_prepare(struct jsonl_file *f)
 	int rc;
 
 	if (f->undo_from >= 0) {
-		/* Before the verification, whose bytes would else be written behind it.
-		 */
+		/* Done before the verification, which would write its bytes behind
+		 * it. */
 		rc = f->io->fstat(f->io, f->append_fd, &st);
 		if (!rc)
 			rc = undo_finish(f, st.st_size);
@@ -151,7 +151,7 @@ int jsonl_file_end_prepare(struct jsonl_file *f)
 	rc = f->io->fstat(f->io, f->append_fd, &st);
 	if (rc || (f->end_known && st.st_size == f->end))
 		return rc;
-	/* Others have written it: what this host remembers of it may be old. */
+	/* Other hosts have written it, and what this host has cached may be old. */
 	if (jsonl_file_is_remote(f))
 		f->io->drop_cache(f->io, f->fd, 0, 0);
 	/* The page cache may show bytes that an earlier process failed to sync. A record

@@ -21,14 +21,14 @@
  * wait for it. */
 #define FILE_RETAIN_SOFT (256u << 10)
 #define FILE_RETAIN_HARD (8u << 20)
-/* Of all files of the process together: above it every append has its file synced, and an
- * emptied buffer is given back. */
+/* Retained bytes of all files of the process together, above which every append has its
+ * file synced, and an emptied buffer is freed. */
 #define FILE_RETAIN_TOTAL (64u << 20)
 /* From this length on room is reserved before the write, so that a full disk is met
  * before anything has been written. Below, undoing a short write is cheaper. */
 #define FILE_RESERVE_FROM (64u << 10)
 #define FILE_FAILURES	  8
-#define FILE_PAGE	  4096 /* the page cache drops no less */
+#define FILE_PAGE	  4096 /* the page cache is dropped in whole pages */
 
 /* A run of retained bytes: where they stand in the file. */
 struct file_segment {
@@ -46,26 +46,26 @@ struct jsonl_file {
 	pthread_mutex_t lock; /* held over an append; under it: */
 	int append_fd;
 	bool append_lost; /* it is open for reading only: see jsonl_file_ask_writers */
-	/* The file that has taken the place of this one, while descriptors could not be
-	 * exchanged: nothing is appended before they are. -1: none. */
+	/* The file that is to replace this one, while descriptors could not be
+	 * exchanged: nothing is appended before they are. fd is -1 if there is none. */
 	struct {
 		int fd, append_fd;
 		off_t end;
 	} next;
-	off_t quiet_size; /* of the file when append_fd was opened and nobody else was
-			   * writing; -1: others were, or the end has been brought in
-			   * order since */
+	/* Size of the file when append_fd was opened and nobody else was writing; -1: others
+	 * were, or the end has been repaired since. */
+	off_t quiet_size;
 	bool end_known;	  /* `end` has been verified to be the end of whole records */
 	/* The last line is a whole value without its newline, which goes in front of the
 	 * next append: a copy is kept byte for byte. */
 	bool end_open;
 	off_t end;
 	struct {
-		bool held;	/* the flock, after an append, too */
-		bool fresh;	/* it was had just now: nothing has been looked at yet */
+		bool held;	/* the flock is held, after an append, too */
+		bool fresh;	/* the flock was just taken: nothing has been read yet */
 		bool waiting;	/* somebody waits for it: append_fd stays as it is */
 		bool timed;	/* events->tenure has been called */
-		bool broken;	/* an error: append_fd is not written to any more */
+		bool broken;	/* after an error: append_fd is not written to any more */
 		int64_t since;	/* CLOCK_MONOTONIC, milliseconds */
 		off_t from;	/* the end at that time */
 		struct stat st; /* at that time */
@@ -79,7 +79,7 @@ struct jsonl_file {
 
 	pthread_mutex_t view_lock; /* what readers see; under it: */
 	bool view_held;		   /* an append is under way: `visible` stands */
-	off_t view_size;	   /* of the backing file, for which `visible` is right */
+	off_t view_size; /* size of the backing file for which `visible` is right */
 	off_t visible;
 	struct {
 		bool known;
@@ -92,7 +92,7 @@ struct jsonl_file {
 	uint64_t appended, durable, changed; /* changed: see jsonl_file_note_change */
 	bool syncing, poisoned;
 	bool attributes; /* have changed since the last fsync */
-	bool full;	 /* who waits has asked for them, too */
+	bool full;	 /* somebody who waits has asked for them, too */
 	uint64_t rounds_begun, rounds_ended;
 	uint64_t syncs;
 	int dir_fd;
@@ -121,10 +121,10 @@ static inline bool jsonl_file_is_remote(const struct jsonl_file *f)
 
 /* ---- file_view.c: any lock may be held but view_lock ---- */
 
-/* Readers see `visible` until _release; then the file itself is looked at again. */
+/* Makes readers see `visible` until _release; then the file itself is examined again. */
 void jsonl_file_view_hold(struct jsonl_file *f, off_t visible);
 void jsonl_file_view_release(struct jsonl_file *f);
-/* Readers see all of a file of this size, which ends with a whole record. */
+/* Makes readers see all of a file of this size, which ends with a whole record. */
 void jsonl_file_view_set(struct jsonl_file *f, off_t size);
 /* Finds out whether the last record lacks its newline, when f->end was set to the end of
  * whole records. Under file->lock. */
@@ -132,8 +132,8 @@ void jsonl_file_end_look(struct jsonl_file *f);
 
 /* ---- file_kept.c: under sync_lock ---- */
 
-/* Keeps bytes that were appended at `off`. Without memory for them a failed sync is still
- * told, but what the disk lost cannot be written again. */
+/* Keeps bytes that were appended at `off`. Without memory for them a failed sync is
+ * still reported, but what the disk lost cannot be written again. */
 void jsonl_file_kept_add(struct jsonl_file *f, const struct iovec *iov, int niov,
 			 off_t off);
 /* Drops the oldest `n` bytes, or all if there are fewer. */
@@ -159,17 +159,18 @@ bool jsonl_file_is_poisoned(struct jsonl_file *f);
  * before the end is verified. In a poisoned file success proves nothing about earlier
  * appends. Under file->lock. */
 int jsonl_file_sync_frozen(struct jsonl_file *f, bool metadata) jsonl_must_check;
-/* Exchanges the descriptors for those of f->next. 0, or -errno: to be tried again. Under
- * file->lock. */
+/* Exchanges the descriptors for those of f->next. 0, or -errno: it is to be tried again.
+ * Under file->lock. */
 int jsonl_file_switch_finish(struct jsonl_file *f) jsonl_must_check;
-/* As jsonl_file_lead, but a tenure stays as it is: file->lock may be held. */
+/* Does what jsonl_file_lead does, but a tenure stays as it is: file->lock may be
+ * held. */
 void jsonl_file_lead_rounds(struct jsonl_file *f);
 /* Blocks while more is kept than FILE_RETAIN_HARD. Without locks. */
 void jsonl_file_backpressure(struct jsonl_file *f);
 
-/* One sync, run by the thread that has the turn (f->syncing). Two syncs of a file never
- * run at once: the kernel reports a lost page only once, so the second would take its
- * own success for that of the page. */
+/* Describes a sync, run by the thread that has the turn (f->syncing). Two syncs of a
+ * file never run at once: the kernel reports a lost page only once, so the second would
+ * take its own success for that of the page. */
 struct file_round {
 	uint64_t target; /* sequence number of the last append before it began */
 	uint64_t mark;	 /* kept bytes up to here are durable if it succeeds */

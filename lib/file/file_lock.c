@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Takes and lets go of the locks of a file, and what is to be found out in between: whether the
- * file still has its name, and where its whole records end. */
+/* Takes and releases the locks of a file, and finds out in between whether the file
+ * still has its name, and where its whole records end. */
 #include "file/file_internal.h"
 
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 
 #include "base/stamp.h"
 
-/* Attempts, and the pause between them, while no descriptor is free. */
+/* Number of attempts, and the pause between them, while no descriptor is free. */
 #define FILE_AGAIN    200
 #define FILE_AGAIN_MS 10
 
@@ -36,7 +36,7 @@ static int append_again(struct jsonl_file *f, bool patient)
 	return rc;
 }
 
-/* Brings back the descriptor that appends, if it could not be had the last time. */
+/* Opens the descriptor that appends again, if that failed the last time. */
 static int append_ready(struct jsonl_file *f)
 {
 	return f->append_fd < 0	 ? -EBADF
@@ -85,7 +85,7 @@ static int lock_take(struct jsonl_file *f)
 
 	if (remote && f->tenure.held && tenure_is_over(f)) {
 		jsonl_file_tenure_end(f);
-		return -EAGAIN; /* others first */
+		return -EAGAIN; /* other hosts have their turn */
 	}
 	if (remote && f->tenure.waiting)
 		return -EAGAIN;
@@ -165,8 +165,9 @@ void jsonl_file_lead(struct jsonl_file *f)
 
 /* ---- the locks ---- */
 
-/* Asks the servers for the size. A client of GlusterFS answers even a forced stat from its
- * memory for a second, but a sync, even of nothing, brings back what the servers say. */
+/* Asks the servers for the size. A client of GlusterFS answers even a forced stat from
+ * its memory for a second, but a sync, even without dirty data, fetches what the servers
+ * say. */
 static int ask_servers(struct jsonl_file *f)
 {
 	int rc = f->tenure.held && f->tenure.fresh ? jsonl_file_sync_frozen(f, false) : 0;
@@ -192,7 +193,8 @@ static int check_named(struct jsonl_file *f, struct jsonl_file_user *user)
 	return user && user->check ? user->check(user, st) : st->st_nlink ? 0 : -ESTALE;
 }
 
-/* Nobody else can have changed it since this host has looked. */
+/* Returns true when nobody else can have changed the file since this host last
+ * looked. */
 static bool end_is_known(struct jsonl_file *f)
 {
 	return f->tenure.held && !f->tenure.fresh && f->end_known && f->undo_from < 0 &&

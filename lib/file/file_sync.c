@@ -19,8 +19,8 @@ static void failure_add(struct jsonl_file *f)
 	uint64_t number = f->nfailures ? f->failures[f->nfailures - 1].number + 1 : 1;
 
 	if (f->nfailures == FILE_FAILURES) {
-		/* The two oldest are joined: a user may be told twice, but never not at
-		 * all. */
+		/* Joins the two oldest: a user may get a failure reported twice, but
+		 * never misses one. */
 		f->failures[1].after = f->failures[0].after;
 		memmove(f->failures, f->failures + 1,
 			(FILE_FAILURES - 1) * sizeof(f->failures[0]));
@@ -58,7 +58,7 @@ void jsonl_file_note_append(struct jsonl_file *f, const struct iovec *iov, int n
 			user->first = f->appended;
 		}
 		user->last = f->appended;
-		/* A sync failed while this was being written: it may be lost, too. */
+		/* A sync failed while this was being written, which may be lost, too. */
 		if (f->poisoned)
 			user->failed = true;
 	}
@@ -106,7 +106,7 @@ void jsonl_file_set_directory(struct jsonl_file *f, int fd, struct jsonl_file_us
 
 /* ---- group commit ---- */
 
-/* Takes those out of the queue whom the round that has just ended serves; everybody when
+/* Takes those out of the queue whom the round that has just ended serves; all of them if
  * it failed. Under sync_lock. */
 static struct jsonl_waiter *waiters_take(struct jsonl_file *f, bool failed)
 {
@@ -186,7 +186,7 @@ bool jsonl_file_round_end(struct jsonl_file *f, struct file_round *r, int rc)
 
 	pthread_mutex_lock(&f->sync_lock);
 	good = !rc && (r->verifies || !f->poisoned);
-	fresh = rc && !f->poisoned; /* else everybody was told about the earlier failure */
+	fresh = rc && !f->poisoned; /* else everybody knows already */
 	f->syncs++;
 	f->rounds_ended = f->rounds_begun;
 	f->poisoned = !good;
@@ -202,8 +202,8 @@ bool jsonl_file_round_end(struct jsonl_file *f, struct file_round *r, int rc)
 	if (fresh)
 		failure_add(f);
 	answered = waiters_take(f, !good);
-	/* Answering many takes a while. Without the turn, who comes to wait meanwhile can
-	 * lead the next round at once. */
+	/* Answering many takes a while. The turn is given back first, so that whoever
+	 * comes meanwhile can lead the next round at once. */
 	f->syncing = false;
 	pthread_cond_broadcast(&f->sync_done);
 	pthread_mutex_unlock(&f->sync_lock);
@@ -286,8 +286,8 @@ void jsonl_file_backpressure(struct jsonl_file *f)
 
 int jsonl_file_switch_finish(struct jsonl_file *f)
 {
-	/* First the one that appends: between the two, readers see what they have seen.
-	 */
+	/* The descriptor that appends comes first: until the other is exchanged, too,
+	 * readers see what they have seen. */
 	int rc = f->io->refer(f->io, f->next.append_fd, f->append_fd);
 
 	if (rc)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Finds out what the disk holds after a failed sync, and writes again what it lost.
+/* Finds out what the disk holds after a failed sync, and writes again what it has lost.
  * Everything here is under file->lock and flock. */
 #include "file/file_internal.h"
 
@@ -61,7 +61,7 @@ static int kept_rewrite(struct jsonl_file *f)
 static int kept_restore(struct jsonl_file *f)
 {
 	struct iovec iov = {.iov_base = f->kept + f->kept_head, .iov_len = f->kept_len};
-	/* Another host may have appended where they were to be. */
+	/* Another host may have appended where these bytes were to be. */
 	int rc = jsonl_file_is_remote(f) ? -EBUSY : kept_cut_back(f);
 
 	if (rc == -EBUSY) {

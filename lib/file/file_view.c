@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Answers what readers may see, and compares bytes with what is stored. */
+/* Finds what readers may see, and compares bytes with what is stored. */
 #include "file/file_internal.h"
 
 #include <string.h>
@@ -11,8 +11,7 @@
  * second). */
 #define VIEW_OLD_MS 2000
 
-/* Notes an end that was seen. What there is at the first look counts as old. Under
- * view_lock. */
+/* Notes an end that was seen. The end found first counts as old. Under view_lock. */
 static void ends_note(struct jsonl_file *f, off_t size)
 {
 	const int64_t now = jsonl_now_ms();
@@ -75,9 +74,9 @@ int jsonl_file_visible(struct jsonl_file *f, off_t *visible)
 	return rc;
 }
 
-/* Returns how many of the bytes are whole lines, or what there is to be had, when pages
- * of this host may be older than the size. *all: nothing speaks against them. `old`: NULs
- * before it are damage. */
+/* Returns how many of the bytes are whole lines, or all there is, when pages of this
+ * host may be older than the size. *all: nothing suggests so. `old`: NULs before it are
+ * damage. */
 static size_t sound_length(const char *bytes, size_t n, size_t want, off_t off,
 			   off_t visible, off_t old, bool *all)
 {

@@ -2,10 +2,10 @@
 /* Waits until appended bytes are durable: joins the group that the next sync serves. */
 #include "file/file_internal.h"
 
-/* Has the end verified after a failed sync, for an fsync that was to be served by `round`
- * at the earliest. Returns 0: the disk is well again; 1: it is, but the fsync must ask
- * once more, since the verification may have begun before it or attributes have changed,
- * which a verification does not sync; -errno. */
+/* Has the end verified after a failed sync, for an fsync that was to be served by
+ * `round` at the earliest. Returns 0: the file is not poisoned any more; 1: nor is it,
+ * but the fsync must ask once more, since the verification may have begun before it or
+ * attributes have changed, which a verification does not sync; -errno. */
 static int wait_verify(struct jsonl_file *f, uint64_t round)
 {
 	off_t end;
@@ -37,8 +37,8 @@ static enum jsonl_wait wait_once(struct jsonl_file *f, struct jsonl_file_user *u
 	full &= f->attributes;
 	if (force && user->last > user->asked && !f->poisoned) {
 		user->asked = user->last;
-		/* Its own appends and whatever had changed by now: a sync for somebody
-		 * else may cover both. */
+		/* A sync for somebody else may cover the user's appends and everything
+		 * else that had changed by now. */
 		seq = f->changed > seq ? f->changed : seq;
 		force = full;
 	}

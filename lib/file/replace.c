@@ -10,8 +10,8 @@
 
 #include "base/cleanup.h"
 
-#define TEMP_TRIES 1000 /* names that are tried: crashes may have left some */
-#define XATTR_MAX  65536 /* bytes: of a value, and of all names */
+#define TEMP_TRIES 1000	 /* names to try: crashes may have left some */
+#define XATTR_MAX  65536 /* bytes of a value, and of all names */
 #define MODE_BITS  07777
 #define ACL_ACCESS "system.posix_acl_access"
 #define CAPABILITY "security.capability"
@@ -91,16 +91,16 @@ static int copy_xattrs(int from, int to, bool unprivileged)
 			continue;
 		rc = copy_xattr(from, to, n, names + XATTR_MAX, names + 2L * XATTR_MAX);
 	}
-	/* Without an ACL of the old file: one that the new file inherited from the
-	 * directory would change what its mode means. */
+	/* If the old file has no ACL, one that the new file inherited from the directory
+	 * would change what its mode means. */
 	if (rc == 0 && !acl && fremovexattr(to, ACL_ACCESS) < 0 && errno != ENODATA &&
 	    errno != EOPNOTSUPP)
 		rc = -errno;
 	return rc;
 }
 
-/* Returns the mode that write(2) leaves: setgid without group execution means something
- * else. */
+/* Returns the mode that a write(2) would leave: without suid and sgid. But setgid
+ * without group execution means something else, and stays. */
 static mode_t kept_mode(const struct jsonl_replace *r, mode_t mode)
 {
 	mode &= MODE_BITS;

@@ -6,8 +6,8 @@
 #include "base/cleanup.h"
 #include "json/text.h"
 
-/* Length, in maxrecords, in which the beginning of a tail is searched. A longer one is no
- * half record but another kind of file. */
+/* The beginning of a tail is searched for in so many maxrecords. A longer one is not
+ * half a record but another kind of file. */
 #define TAIL_SEARCH 4
 
 /* The page before an offset, as it was read last: the end of the last line and the newline
@@ -227,8 +227,8 @@ int jsonl_tail_inspect(const struct jsonl_io *io, int fd, off_t size, uint64_t m
 			return 0;
 		tail->start = start;
 		if ((uint64_t)(size - start) > maxrecord) {
-			/* Too long to be judged. A log before it vouches that it is half
-			 * a record all the same. */
+			/* Too long to be judged. If a log stands before it, it is half a
+			 * record all the same. */
 			rc = start ? line_before_is_json(&w, start, maxrecord, maxdepth,
 							 &known)
 				   : 0;

@@ -46,8 +46,8 @@ struct jsonl_text {
 int jsonl_text_check(const void *line, size_t len, unsigned maxdepth,
 		     struct jsonl_text *out) jsonl_must_check;
 
-/* Bytes of a byte order mark at the start of these, 3 or 0. It is no part of a text; the first
- * line of a file that was copied may begin with one. */
+/* Returns the length of a byte order mark at the start of these bytes, 3 or 0. It is not
+ * part of a text; the first line of a file that was copied may begin with one. */
 static inline size_t jsonl_text_mark(const char *line, size_t len)
 {
 	return len >= 3 && line[0] == '\xef' && line[1] == '\xbb' && line[2] == '\xbf' ? 3 : 0;

@@ -147,7 +147,7 @@ static bool is_counter(const char *s, size_t len)
 	return len > 0 && len <= COUNTER_MAX && count_digits(s, len) == len;
 }
 
-/* Exactly one ending? */
+/* Returns true for exactly one ending. */
 static bool is_ending(const char *s, size_t len)
 {
 	if (s[0] == '~')
@@ -169,7 +169,8 @@ static bool is_backup_ending(const char *s, size_t len)
 	return is_ending(s, len) && (s[0] == '~' || (s[0] == '.' && !is_digit(s[1])));
 }
 
-/* Most names are told apart by their last byte. */
+/* Returns true for a byte with which an ending may end: most names are told apart by
+ * that. */
 static bool may_end(char c)
 {
 	return is_digit(c) || c == '~' || c == 'Z' || c == 'd' || c == 'g' || c == 'e' ||

@@ -146,9 +146,9 @@ static bool match_one(const char **pattern, const char **text, const char *end)
 	return true;
 }
 
-/* Where to continue when the pattern behind a star did not match: the star takes more.
- * Only the last star is retried: it can take whatever an earlier one could. But a ** is
- * retried after a later *, which cannot take a slash. */
+/* Says where to continue when the pattern behind a star did not match: the star takes
+ * more. Only the last star is retried: it can take whatever an earlier one could. But a
+ * ** is retried after a later *, which cannot take a slash. */
 struct retry {
 	const char *pattern; /* behind the star; NULL: there was none */
 	const char *text;

@@ -13,7 +13,7 @@
 #include "report/report.h"
 
 #define DIR_NAME     "quarantine"
-#define SETTLE_TRIES 1000 /* of a millisecond */
+#define SETTLE_TRIES 1000 /* each a millisecond */
 
 /* Hashes path, uid and bytes; never 0, which stands for none. */
 static uint64_t hash_item(const struct jsonl_quarantine_item *item)
@@ -65,7 +65,7 @@ int jsonl_quarantine_settle(struct jsonl_quarantine *q)
 	if (q->dir_fd < 0)
 		return -EROFS;
 	rc = q->io->fsync(q->io, q->dir_fd);
-	/* Stock is taken between two puts; failing that, when room is needed. */
+	/* Takes stock between two puts; if that fails, when room is needed. */
 	for (int i = 0; rc == 0 && i < SETTLE_TRIES; i++) {
 		bool idle;
 
@@ -114,7 +114,7 @@ static int open_directory(struct jsonl_quarantine *q)
 	int fd;
 
 	if (mkdirat(q->state_fd, DIR_NAME, 0711) == 0) {
-		/* The umask may have taken something away. */
+		/* The umask may have cleared bits. */
 		if (fchmodat(q->state_fd, DIR_NAME, 0711, 0) < 0)
 			return -errno;
 	} else if (errno != EEXIST && errno != EROFS) {
@@ -122,7 +122,7 @@ static int open_directory(struct jsonl_quarantine *q)
 	}
 	fd = q->io->openat(q->io, q->state_fd, DIR_NAME,
 			   O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	/* On a disk that cannot be written put() will say so. */
+	/* On a read-only disk put() will return the error. */
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)
@@ -130,7 +130,7 @@ static int open_directory(struct jsonl_quarantine *q)
 	q->dir_fd = fd;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	/* Whoever owns the directory could put other bytes in the place of ours. */
+	/* The owner of the directory could put other bytes in the place of ours. */
 	return st.st_uid == 0 || st.st_uid == geteuid() ? 0 : -EPERM;
 }
 

@@ -16,8 +16,8 @@
 #define INDEX_NAME  "quarantine.jsonl"
 #define NEW_NAME    "quarantine.jsonl.new"
 #define PIECE	    (64U << 10)
-#define COMPACT_MIN (64U << 10) /* bytes of dead lines that make it worth while */
-/* Removals by others are noticed when the bound is reached, but not more often. */
+#define COMPACT_MIN (64U << 10) /* bytes of dead lines that are worth it */
+/* Removals by others are noticed when the bound is reached, but only so often. */
 #define RECOUNT_SECONDS 10
 
 struct compaction {
@@ -26,7 +26,7 @@ struct compaction {
 	int fd; /* the new index */
 	char *buf;
 	size_t len;
-	off_t taken; /* bytes of the old index that have been looked at: whole lines */
+	off_t taken; /* bytes of the old index that were read: whole lines */
 };
 
 static int flush(struct compaction *c)
@@ -54,7 +54,7 @@ static int emit(struct compaction *c, const char *text, size_t len)
 	return rc;
 }
 
-/* The last line of those that joined bytes to an entry speaks for all. */
+/* Writes a line for joined bytes: the last one of the entry counts. */
 static int emit_joined(struct compaction *c, const struct jsonl_report *r,
 		       struct jsonl_quarantine_stocked *file, const char *line,
 		       size_t len)
@@ -74,7 +74,8 @@ static int emit_joined(struct compaction *c, const struct jsonl_report *r,
 	return text ? emit(c, text, strlen(text)) : -ENOMEM;
 }
 
-/* Another process may have stored it since stock was taken. */
+/* Returns true when an entry exists: another process may have stored it since stock was
+ * taken. */
 static bool is_there(struct compaction *c, const char *name)
 {
 	return jsonl_quarantine_is_entry(name) &&
@@ -105,7 +106,7 @@ static int compact_lines(struct compaction *c, FILE *old)
 	ssize_t n;
 	int rc = 0;
 
-	/* Half a line at the end may still grow. */
+	/* Half a line at the end may still be completed. */
 	while (rc == 0 && (n = getline(&line, &size, old)) > 0 && line[n - 1] == '\n') {
 		rc = compact_line(c, line, (size_t)n);
 		c->taken += n;
@@ -169,8 +170,7 @@ static int compact(struct jsonl_quarantine *q, struct jsonl_quarantine_stock *st
 		return rc ? rc : buf ? 0 : -ENOMEM;
 	}
 	rc = io->trylock(io, fileno(old));
-	/* Left by a process that died in the middle: with the lock held it is nobody's.
-	 */
+	/* A process that died may have left one; with the lock held it is no other's. */
 	if (rc == 0)
 		(void)io->unlinkat(io, q->state_fd, NEW_NAME);
 	if (rc == 0) {

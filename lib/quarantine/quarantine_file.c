@@ -17,12 +17,13 @@
 
 #define ACL_NAME   "system.posix_acl_access"
 #define ACL_MAX	   65536 /* bytes of an ACL: XATTR_SIZE_MAX */
-#define NAME_TRIES 1000	 /* when the clock went back over names of earlier */
+#define NAME_TRIES 1000	 /* names of earlier, after the clock was set back */
 
 #define RANDOM 8 /* bytes of a name that nobody can guess */
 
-/* UTCSTAMP.NANOSECONDSZ.RANDOM-BASENAME. A byte that is no printable character becomes
- * `_`, so that the name is the same in the directory, in the index and in a log line. */
+/* Makes a name UTCSTAMP.NANOSECONDSZ.RANDOM-BASENAME. A byte that is not a printable
+ * character becomes `_`, so that the name is the same in the directory, in the index and
+ * in a log line. */
 static int make_name(int64_t stamp, const char *path, char name[JSONL_QUARANTINE_NAME])
 {
 	const char *base = strrchr(path, '/');
@@ -62,7 +63,8 @@ static int make_name(int64_t stamp, const char *path, char name[JSONL_QUARANTINE
 	return 0;
 }
 
-/* The ACL of source_fd, also when that is an O_PATH descriptor. 0: it has none. */
+/* Reads the ACL of source_fd, also if that is an O_PATH descriptor. Its length; 0: there
+ * is none. */
 static ssize_t read_acl(int source_fd, char *acl)
 {
 	char path[64];
@@ -94,12 +96,13 @@ static void take_over(int fd, int source_fd)
 	len = read_acl(source_fd, acl);
 	if (len < 0)
 		return;
-	/* Without an ACL at the source, one inherited from the directory must go, too. */
+	/* If the source has no ACL, one inherited from the directory must go, too. */
 	if (len > 0 ? fsetxattr(fd, ACL_NAME, acl, (size_t)len, 0) < 0
 		    : fremovexattr(fd, ACL_NAME) < 0 && errno != ENODATA &&
 			  errno != EOPNOTSUPP)
 		return;
-	/* Nobody runs what is set aside. When this fails, 0600 or the ACL stands. */
+	/* No execute bits: nobody runs what is set aside. If this fails, 0600 or the ACL
+	 * counts. */
 	(void)fchmod(fd, st.st_mode & 0666);
 }
 
@@ -190,8 +193,8 @@ bool jsonl_quarantine_file_holds(struct jsonl_quarantine *q, const char *name, i
 	       (at >= 0 ||
 		(uint64_t)st.st_size == jsonl_iov_length(item->iov, item->niov)) &&
 	       same_bytes(q, fd, at < 0 ? 0 : at, item);
-	/* Nobody has synced it yet, so an error of its writing has not been told to
-	 * anybody and is told to us. */
+	/* It was not synced yet, so an error of its writing has been reported to nobody,
+	 * and is reported to us. */
 	if (same && sync)
 		same =
 		    q->io->fsync(q->io, fd) == 0 && q->io->fsync(q->io, q->dir_fd) == 0;

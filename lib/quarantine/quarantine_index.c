@@ -15,7 +15,7 @@
 
 #define INDEX_NAME "quarantine.jsonl"
 
-/* Opens the index; again when somebody has put another in its place. Fills st. */
+/* Opens the index, or the new one if another process has replaced it. Fills st. */
 static int index_open(struct jsonl_quarantine *q, struct stat *st)
 {
 	int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
@@ -51,8 +51,8 @@ static int index_open(struct jsonl_quarantine *q, struct stat *st)
 	return 0;
 }
 
-/* True when another process has put a new index in the place of the one that we have just
- * appended to: the line may not be in it. */
+/* Returns true when another process has replaced the index to which we have just
+ * appended: the line may not be in the new one. */
 static bool index_replaced(struct jsonl_quarantine *q)
 {
 	struct stat st;
@@ -77,7 +77,7 @@ static int index_write(struct jsonl_quarantine *q, const char *line, size_t *wri
 	}
 	if (*written)
 		(void)!q->io->ftruncate(q->io, q->index_fd, st.st_size);
-	/* The next line looks again at what the index ends with. */
+	/* The next line examines again how the index ends. */
 	q->io->close(q->io, steal_fd(&q->index_fd));
 	return rc;
 }
@@ -115,7 +115,7 @@ int jsonl_quarantine_index_sync(struct jsonl_quarantine *q)
 	int fd, rc;
 	bool created;
 
-	/* A duplicate: the index may be opened anew meanwhile. */
+	/* A duplicate of the descriptor: the index may be opened anew meanwhile. */
 	pthread_mutex_lock(&q->lock);
 	rc = index_open(q, &st);
 	created = q->index_new;

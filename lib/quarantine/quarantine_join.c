@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Adding bytes to an entry: the rest of a record whose beginning is there, and the bad
+/* Adds bytes to an entry: the rest of a record whose beginning is there, and the bad
  * lines of one program that come within a minute. */
 #include "quarantine/quarantine_internal.h"
 #include "base/memory.h"
@@ -20,7 +20,7 @@ struct joining {
 	bool durable, reserved;
 	bool newline; /* one goes before the bytes: the entry does not end in one */
 	uid_t uid;
-	int64_t at;	 /* out: where the bytes begin in the entry */
+	int64_t at;	 /* result: where the bytes begin in the entry */
 	uint64_t blocks; /* charged */
 };
 
@@ -29,7 +29,7 @@ static size_t length(const struct joining *j)
 	return jsonl_iov_length(j->iov, j->niov) + j->newline;
 }
 
-/* The room that the bytes need behind `size` bytes, charged to the uid. */
+/* Charges the room that the bytes need behind `size` bytes to the uid. */
 static int admit_more(struct jsonl_quarantine *q, struct joining *j, uint64_t size)
 {
 	struct jsonl_quarantine_recent *r;
@@ -109,7 +109,8 @@ static int join_open(struct jsonl_quarantine *q, int fd, struct joining *j)
 	pthread_mutex_unlock(&q->lock);
 	if (rc < 0)
 		return rc;
-	/* The bytes are kept; the line only says so, and its loss loses nothing. */
+	/* The bytes are kept; this line only notes them, and nothing is lost without
+	 * it. */
 	rc = jsonl_quarantine_index_add(q, line_of(j, stamp), j->uid);
 	if (rc == 0 && j->durable)
 		(void)!jsonl_quarantine_index_sync(q);
@@ -265,7 +266,7 @@ int jsonl_quarantine_gather(struct jsonl_quarantine *q,
 		g->unfinished = is_unfinished(item);
 		remember_part(q, item, hash, name, at);
 	} else if (rc != -ENOSPC) {
-		/* Full, dropped, or it cannot be written to: begin another. */
+		/* Begins another when it is full, dropped, or cannot be written to. */
 		jsonl_quarantine_table_gather_end(g);
 	}
 	pthread_cond_broadcast(&q->stored);

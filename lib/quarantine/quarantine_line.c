@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The lines of the index: what they say about an entry. */
+/* Makes the lines of the index. */
 #include "quarantine/quarantine_internal.h"
 #include "base/memory.h"
 
@@ -13,7 +13,7 @@ void jsonl_quarantine_line_time(int64_t stamp, char text[JSONL_QUARANTINE_TIME])
 	jsonl_stamp_text(&at, 9, text);
 }
 
-/* An object that begins as every line does. */
+/* Begins a line: an object with what every line has. */
 static struct jsonl_report *begin_line(const char *time, const char *kind,
 				       const char *name)
 {

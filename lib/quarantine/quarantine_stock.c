@@ -75,7 +75,7 @@ static int stock_directory(struct jsonl_quarantine *q, struct jsonl_quarantine_s
 	return rc;
 }
 
-/* Bytes that begin at `from` in the entry. What is behind others shares the entry. */
+/* Remembers bytes that begin at `from` in the entry; behind others if that is not 0. */
 static void remember_entry(struct jsonl_quarantine *q, const char *name, const char *hash,
 			   uid_t uid, uint64_t from)
 {
@@ -124,7 +124,8 @@ static int recall_line(struct jsonl_quarantine *q, struct jsonl_quarantine_stock
 	return jsonl_quarantine_table_charge(&q->table, uid, len);
 }
 
-/* A line that is no index line (a crash tore it, somebody edited it) is passed over. */
+/* Reads the index. Lines that cannot be parsed (a crash tore them, somebody edited them)
+ * are skipped. */
 static int recall_index(struct jsonl_quarantine *q, struct jsonl_quarantine_stock *s)
 {
 	cleanup_free char *line = NULL;

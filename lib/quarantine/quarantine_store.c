@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Storing bytes in an entry of their own, once. */
+/* Stores bytes in an entry of their own, once. */
 #include "quarantine/quarantine_internal.h"
 #include "base/memory.h"
 
@@ -30,8 +30,8 @@ bool jsonl_quarantine_known(struct jsonl_quarantine *q, uint64_t hash,
 		pthread_mutex_lock(&q->lock);
 		if (holds)
 			return true;
-		/* Gone, changed, or another text of the same hash: the next of that hash
-		 * takes its place. */
+		/* The entry is gone, changed, or another of the same hash: the next one
+		 * of that hash takes its place. */
 		r = jsonl_quarantine_table_find(&q->table, hash);
 		if (r && !r->busy && strcmp(r->name, name) == 0)
 			jsonl_quarantine_table_forget(&q->table, r);
@@ -82,7 +82,7 @@ static void settle(struct jsonl_quarantine *q, const struct jsonl_quarantine_ite
 	}
 }
 
-/* File, then its line in the index. Without lock. */
+/* Writes the file, then its line in the index. Without lock. */
 static int store(struct jsonl_quarantine *q, const struct jsonl_quarantine_item *item,
 		 int64_t stamp, uint64_t hash, char name[JSONL_QUARANTINE_NAME])
 {
@@ -116,9 +116,9 @@ int jsonl_quarantine_store(struct jsonl_quarantine *q,
 	rc = store(q, item, stamp, hash, name);
 	if (rc == 0 && item->durable)
 		synced = jsonl_quarantine_index_sync(q);
-	/* An entry that could not be made durable is kept, but the same bytes are stored
-	 * anew when they come again: a second sync of the same pages would prove
-	 * nothing. */
+	/* An entry that could not be made durable is kept, but not found again: if the
+	 * same bytes come they are stored anew, because a second sync of the same pages
+	 * would prove nothing. */
 	pthread_mutex_lock(&q->lock);
 	settle(q, item, blocks, recent, rc == 0 ? name : NULL, rc == 0 && synced == 0);
 	return rc ? rc : synced;

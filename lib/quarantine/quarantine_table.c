@@ -43,8 +43,8 @@ bool jsonl_quarantine_table_fits(const struct jsonl_quarantine_table *t, uid_t u
 	uint64_t limit = t->max - kept;
 
 	if (reserved) {
-		/* Half of what is kept: one user's fragments leave room for those of
-		 * others. Repairs are root's, and nobody's fault. */
+		/* Half of the reserved part: so one user's fragments leave room for
+		 * those of others. Repairs count for root, and nobody caused them. */
 		share = uid == 0 ? t->max : share + kept / 2;
 		limit = t->max;
 	}

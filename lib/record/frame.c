@@ -53,7 +53,7 @@ void jsonl_cut_deinit(struct jsonl_cut *cut)
 	*cut = (struct jsonl_cut){0};
 }
 
-/* Grows by doubling, but not beyond `most`, which is all that a record can take. */
+/* Makes room, by doubling, but no more than `most`, the most that a record can take. */
 static int frame_room(struct jsonl_frame *f, size_t cap, uint64_t most)
 {
 	size_t want = f->cap ? f->cap : 512;
@@ -162,8 +162,8 @@ static bool is_bare_newline(const char *line, size_t len)
 	return len == 0 || (len == 1 && line[0] == '\r');
 }
 
-/* Returns true when this ends the record that was committed without its newline. In a
- * copy white space may stand between. */
+/* Returns true when these bytes end the record that was committed without its newline.
+ * In a copy white space may stand between. */
 static bool is_end(const struct jsonl_frame *f, const char *line, size_t len)
 {
 	if (!f->swallow || !f->copy)
@@ -174,7 +174,8 @@ static bool is_end(const struct jsonl_frame *f, const char *line, size_t len)
 	return true;
 }
 
-/* `line` has `len` bytes and a newline behind them; `pos` is its place in the stream. */
+/* Adds a line of `len` bytes, which has a newline behind it, to the cut; `pos` is its
+ * place in the stream. */
 static int cut_line(struct jsonl_cut *cut, const struct jsonl_limits *lim,
 		    const char *line, size_t len, size_t pos, size_t most)
 {
@@ -203,7 +204,8 @@ static int cut_line(struct jsonl_cut *cut, const struct jsonl_limits *lim,
 	return cut_add_good(cut, line + mark, stored, most);
 }
 
-/* Room for the first record behind its fragment, and for what the request leaves over. */
+/* Makes room for the first record behind its fragment, and for what the request leaves
+ * over. */
 static int offer_room(struct jsonl_frame *f, const struct jsonl_limits *lim, size_t head,
 		      size_t fragment)
 {
@@ -236,8 +238,8 @@ int jsonl_frame_offer(struct jsonl_frame *f, const struct jsonl_limits *lim,
 		size_t n = (size_t)(nl - data);
 
 		if (f->len) {
-			/* Put together behind the fragment, without counting yet: until
-			 * the cut is taken the frame is unchanged. */
+			/* The first line is put together behind the fragment without
+			 * growing it: until the cut is taken the frame is unchanged. */
 			memcpy(f->buf + f->len, data, head);
 			line = f->buf;
 			n += f->len;
@@ -255,7 +257,7 @@ int jsonl_frame_offer(struct jsonl_frame *f, const struct jsonl_limits *lim,
 			      f->len + len);
 		p = nl + 1;
 	}
-	/* One byte more: the newline that is still to come counts. */
+	/* One byte more, for the newline that is still to come. */
 	if (!rc && fragment && fragment + 1 > lim->maxrecord) {
 		cut->open = true;
 		rc = cut_add_bad(cut, f->len + len - fragment, fragment, lim->maxrecord,
@@ -276,7 +278,7 @@ void jsonl_frame_take(struct jsonl_frame *f, const struct jsonl_cut *cut,
 	if (rest)
 		memcpy(f->buf + f->len, data + cut->used, rest);
 	f->len += rest;
-	/* A carriage return may be the first half of the newline to swallow. */
+	/* This carriage return may belong to the newline that is to be swallowed. */
 	if (cut->used || cut->open || (f->len && !is_end(f, f->buf, f->len)))
 		f->swallow = false;
 	if (!f->len)

@@ -43,13 +43,14 @@ void jsonl_writer_retarget(struct jsonl_writer *w, struct jsonl_file *file, off_
 	failed = jsonl_file_sync(w->file, &w->user) != 0;
 	jsonl_file_get_state(w->file, &state);
 	if (state.poisoned && w->user.last > state.durable) {
-		/* Told or not, a later fsync looks at the new file only. */
+		/* Even if the failure was reported: a later fsync asks for the new file
+		 * only, so verify the old one now. */
 		if (!jsonl_file_freeze_as_is(w->file, &end))
 			jsonl_file_unfreeze(w->file);
 		jsonl_file_get_state(w->file, &state);
 		failed |= state.poisoned;
 	}
-	/* Sequence numbers are of one file. */
+	/* Sequence numbers belong to one file. */
 	w->user = (struct jsonl_file_user){
 	    .failed = failed, .check = w->user.check, .ctx = w->user.ctx};
 	w->file = file;
@@ -92,8 +93,8 @@ static int place(struct jsonl_writer *w, off_t off, bool plain, struct jsonl_req
 
 	if (off == w->virtual_end)
 		return 0;
-	/* Its own first write once more is a retry: no end that a seek could have found.
-	 */
+	/* A program that sends its own first write again retries: no seek can have found
+	 * that end. */
 	if (off >= w->open_size &&
 	    !(off == w->open_size && plain &&
 	      jsonl_file_equals(w->file, r->data, r->len, off) == 1)) {
@@ -146,8 +147,8 @@ static int cut_append(struct jsonl_writer *w, struct jsonl_slot *s,
 	return jsonl_writer_errno(rc);
 }
 
-/* Gives up an orphan that a process killed in mid-record has left, and that nobody
- * completes: the next writer must not lose a record to it. 0 or -errno. */
+/* Gives up an orphan that a process killed in the middle of a record has left, and that
+ * nobody completes: the next writer must not lose a record to it. 0 or -errno. */
 static int orphan_give_up(struct jsonl_writer *w, struct jsonl_slot *s, const char *data,
 			  size_t len)
 {
@@ -162,8 +163,8 @@ static int orphan_give_up(struct jsonl_writer *w, struct jsonl_slot *s, const ch
 	verdict = jsonl_frame_judge(&s->frame, &w->opt.limits, &can_grow, &offset);
 	if (verdict == JSONL_BLANK)
 		return 0;
-	/* A number is whole if nothing goes on with it. Of another whole value a close has
-	 * said that it is not in the file. */
+	/* A number is complete if nothing continues it. About another whole value a
+	 * close has reported that it is not in the file. */
 	if (!verdict && can_grow) {
 		rc = jsonl_fragment_commit(w, s);
 	} else {
@@ -265,9 +266,9 @@ int jsonl_writer_write(struct jsonl_writer *w, uint64_t owner, void *caller, boo
 	jsonl_refused_clear(&s->refused);
 	w->virtual_end = off + (off_t)len;
 	w->wrote = true;
-	/* A copy has its length before it is closed: git looks then. The write itself is
-	 * taken: a fragment that cannot be committed now stays where
-	 * it is, and close reports it. */
+	/* The fragment is committed early because some programs, as git, look at the
+	 * length of a copy before they close it. If that fails it stays, and close
+	 * reports it. */
 	if ((w->opt.settle_each ||
 	     (jsonl_writer_is_copy(w) && jsonl_frame_may_stay(&s->frame))) &&
 	    jsonl_slot_settle(w, s))
@@ -283,7 +284,8 @@ bool jsonl_writer_ends_at(struct jsonl_writer *w, off_t size)
 
 	pthread_mutex_lock(&w->lock);
 	ends = w->wrote && size == w->virtual_end;
-	/* The last newline counts as there, in what is stored and in what is written. */
+	/* Both in what is stored and in what is written a missing last newline counts as
+	 * there. */
 	if (!ends && size && size == w->stored_end)
 		ends = !jsonl_file_visible(w->file, &visible) && visible == size + 1 &&
 		       jsonl_file_equals(w->file, "\n", 1, size) == 1;

@@ -38,7 +38,7 @@ static int file_append(struct jsonl_writer *w, const struct iovec *iov, int niov
 	if (rc || !w->copy)
 		return rc;
 	len = (off_t)jsonl_iov_length(iov, niov);
-	/* The newline of its own last record may have gone in front. */
+	/* The newline of its last record may have been written first. */
 	w->copy = end - len == w->copied || end - len == w->copied + 1;
 	w->copied = end;
 	return 0;

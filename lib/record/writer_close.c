@@ -4,7 +4,7 @@
 
 #include "rules/config.h"
 
-/* Orphans of one handle: the oldest is set aside when there are more. */
+/* Bounds the orphans of a handle; the oldest is set aside when there are more. */
 #define WRITER_MAX_ORPHANS 1024
 
 static const struct iovec newline = {.iov_base = "\n", .iov_len = 1};
@@ -40,7 +40,7 @@ int jsonl_fragment_commit(struct jsonl_writer *w, struct jsonl_slot *s)
 	return 0;
 }
 
-/* White space at the end of a copy: it stays, with a newline. */
+/* Commits white space at the end of a copy, with a newline. */
 static void blank_commit(struct jsonl_writer *w, struct jsonl_slot *s, bool *committed)
 {
 	struct iovec iov[2] = {{.iov_base = s->frame.buf, .iov_len = s->frame.len},
@@ -74,7 +74,8 @@ int jsonl_slot_settle(struct jsonl_writer *w, struct jsonl_slot *s)
 
 /* ---- flush, fsync, release ---- */
 
-/* The owner leaves: what it has not finished waits for the next one. */
+/* Ends a slot of an owner that leaves: what it has not finished waits for the next
+ * one. */
 static void slot_orphan(struct jsonl_writer *w, struct jsonl_slot **p)
 {
 	struct jsonl_slot *s = *p;
@@ -83,14 +84,14 @@ static void slot_orphan(struct jsonl_writer *w, struct jsonl_slot **p)
 
 	*p = s->next;
 	s->next = NULL;
-	/* Only the process that was refused can mean the same request. */
+	/* Only the process that was refused can repeat its request. */
 	jsonl_refused_clear(&s->refused);
 	jsonl_slot_charge(w, s);
 	keep = jsonl_slot_has_bytes(s) || s->frame.swallow;
 	s->by->writing = false;
 	s->by = NULL;
 	while (*end) {
-		/* One newline to swallow is enough to remember. */
+		/* If an older orphan waits for a newline only, that is enough. */
 		if (!jsonl_slot_has_bytes(s) && !jsonl_slot_has_bytes(*end))
 			keep = false;
 		end = &(*end)->next;
@@ -162,7 +163,7 @@ int jsonl_writer_settle(struct jsonl_writer *w, void *caller)
 	return rc;
 }
 
-/* -EAGAIN: not yet. Else the slot holds nothing any more. */
+/* Empties a slot. -EAGAIN: not yet; else it holds nothing any more. */
 static int slot_release(struct jsonl_writer *w, struct jsonl_slot *s, bool last,
 			bool *committed)
 {
@@ -171,8 +172,8 @@ static int slot_release(struct jsonl_writer *w, struct jsonl_slot *s, bool last,
 	int rc = jsonl_frame_judge(&s->frame, &w->opt.limits, &can_grow, &offset);
 
 	if (rc == JSONL_OK) {
-		/* A program that was told that it is not there may have written it once
-		 * more. */
+		/* If its close has reported that the record is not in the file, the
+		 * program may have written it again. */
 		rc = s->told ? s->told : jsonl_fragment_commit(w, s);
 		if (!rc)
 			*committed = true;

@@ -39,8 +39,8 @@ struct jsonl_refused {
  * newline. */
 struct jsonl_aside {
 	bool active;
-	uint64_t head; /* hash of its first maxrecord bytes; 0: it is no line that is too
-			  long */
+	uint64_t
+	    head; /* hash of its first maxrecord bytes; 0: the line is not too long */
 	char name[JSONL_QUARANTINE_NAME]; /* "": not kept */
 };
 
@@ -53,7 +53,7 @@ struct jsonl_slot {
 	struct jsonl_refused refused;
 	struct jsonl_aside aside;
 	bool adopted; /* the frame's fragment, or the line, was another owner's */
-	/* -errno with which its close has reported that it is not in the file */
+	/* -errno that its close has reported: it is not in the file */
 	int told;
 	size_t fixed; /* bytes that the slot itself takes */
 	size_t charged; /* bytes that were charged by events->charge */
@@ -69,9 +69,9 @@ struct jsonl_writer {
 	off_t open_size;
 	off_t begin;	 /* with a stage: the length when the first staged record came */
 	uint64_t staged; /* records */
-	off_t virtual_end; /* of the last accepted write, pending and dropped bytes
-			      counted */
-	bool wrote;	   /* there was a write */
+	/* End of the last accepted write, counting pending and dropped bytes. */
+	off_t virtual_end;
+	bool wrote; /* something was written */
 	/* end of the last write of bytes that were stored already; 0: none */
 	off_t stored_end;
 	/* The handle writes a new file, and nobody else has appended: its bytes are kept

@@ -5,10 +5,11 @@
 
 #include <stdlib.h>
 
-/* Owners of one handle; the oldest that neither writes nor owes is forgotten first. */
+/* Bounds the owners of a handle; the oldest that neither writes nor owes is forgotten
+ * first. */
 #define WRITER_MAX_OWNERS 256
 
-/* Makes room for one: NULL when all of them are writing. */
+/* Takes the place of an owner that can be forgotten; NULL: all of them are writing. */
 static struct jsonl_owner *owner_reuse(struct jsonl_writer *w)
 {
 	struct jsonl_owner **idle = NULL, **owes = NULL, *o;
@@ -31,7 +32,7 @@ struct jsonl_owner *jsonl_owner_get(struct jsonl_writer *w, uint64_t owner,
 {
 	struct jsonl_owner **p = &w->owners, *o;
 
-	/* Another PID namespace: the file table is all that is known. */
+	/* In another PID namespace only the file table is known. */
 	if (!process)
 		process = ~owner;
 	while (*p && ((*p)->owner != owner || (*p)->process != process))

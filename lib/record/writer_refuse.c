@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Bad lines: when a request is refused for one, what is set aside, what is remembered,
- * and what the next request is to that.
+/* Handles bad lines: decides when a request is refused for one and what is set aside,
+ * and recognizes the next request as a repetition.
  *
  * A whole line is known by its hash, in a table of the process and file (known.h), so
- * that no line is told or stored twice, however a program sends it again. Of a refused
- * request the slot remembers length and hash: if the next one begins with it, the
- * fragment that was refused with it comes back, and every line is judged again, from its
- * first byte. Only the rest of a line whose beginning is set aside is skipped, and joins
- * it. */
+ * that no line is reported or stored twice, however a program sends it again. Of a
+ * refused request the slot remembers length and hash: if the next one begins with it,
+ * the fragment that was refused with it comes back, and every line is judged again, from
+ * its first byte. Only the rest of a line whose beginning is set aside is skipped, and
+ * joins it. */
 #include "record/writer_internal.h"
 
 #include <string.h>
@@ -41,7 +41,7 @@ static void set_aside(struct jsonl_writer *w, struct jsonl_slot *s,
 	w->events->set_aside(w->ctx, what, name);
 }
 
-/* Gives up a fragment: no process is left that could complete it. */
+/* Gives up a fragment that no process is left to complete. */
 void jsonl_slot_give_up(struct jsonl_writer *w, struct jsonl_slot *s, int code,
 			size_t offset)
 {
@@ -91,7 +91,8 @@ static uint64_t line_hash(const struct jsonl_writer *w, const struct jsonl_slot 
 	return hash ? hash : 1;
 }
 
-/* Returns true when a whole line has been set aside before. `add`: it has from now on. */
+/* Returns true when a whole line has been set aside before. `add`: from now on it counts
+ * as such. */
 static bool line_known(const struct jsonl_writer *w, const struct jsonl_slot *s,
 		       const struct jsonl_request *r, const struct jsonl_bad_line *bad,
 		       bool add)
@@ -159,9 +160,9 @@ void jsonl_refused_recall(const struct jsonl_writer *w, const struct jsonl_slot 
 		return;
 	}
 	nl = memchr(r->data + r->again, '\n', r->len - r->again);
-	/* stdio drops not only the refused block but also the rest of its last record,
-	 * and goes on with the next one. No record can end in a whole container of its
-	 * own. */
+	/* After a refusal stdio drops the rest of the last record, too, and goes on with
+	 * the next record. A line that is a whole object or array is such a record: it
+	 * cannot be the end of another one. */
 	if (nl && !r->again && jsonl_line_is_whole(w, r->data, (size_t)(nl - r->data)))
 		return;
 	r->join = true;
@@ -180,7 +181,7 @@ bool jsonl_refused_exchange(struct jsonl_slot *s, const struct jsonl_request *r)
 	return true;
 }
 
-/* The skipped bytes belong to the line that is set aside. */
+/* Moves the skipped bytes to the line that is set aside. */
 static void aside_join(struct jsonl_writer *w, struct jsonl_slot *s,
 		       const struct jsonl_request *r)
 {
@@ -208,8 +209,8 @@ void jsonl_aside_settle(struct jsonl_writer *w, struct jsonl_slot *s,
 
 /* ---- refusing, and setting lines aside ---- */
 
-/* A program that begins its log with a line of text must not be stopped by it where it
- * has only gone over to the next file. */
+/* Returns true when the program has had a record appended, or goes on from another file:
+ * it must not be stopped because its new log begins with a line of text. */
 static bool is_running(const struct jsonl_writer *w, struct jsonl_slot *s)
 {
 	if (!s->by->accepted && !w->open_size && w->events->goes_on)
@@ -235,7 +236,7 @@ const struct jsonl_bad_line *jsonl_refused_reason(const struct jsonl_writer *w,
 	return NULL;
 }
 
-/* A bad line is told at close, and spoils a block. */
+/* Notes a bad line, which close reports, and which spoils a block. */
 static void line_told(struct jsonl_writer *w, struct jsonl_slot *s, int verdict)
 {
 	if (w->opt.onbad != JSONL_ONBAD_REPORT)
@@ -245,7 +246,7 @@ static void line_told(struct jsonl_writer *w, struct jsonl_slot *s, int verdict)
 		w->spoiled = verdict;
 }
 
-/* The line goes on in the next request. */
+/* Begins to set aside a line that goes on in the next request. */
 static void aside_begin(const struct jsonl_writer *w, struct jsonl_slot *s,
 			const struct jsonl_request *r, const struct jsonl_cut *cut,
 			const char *name)
@@ -258,7 +259,7 @@ static void aside_begin(const struct jsonl_writer *w, struct jsonl_slot *s,
 	memcpy(s->aside.name, name, sizeof(s->aside.name));
 }
 
-/* Remembers all lines after all of them were looked for: of two equal lines in one
+/* Remembers the lines. Only after all have been looked up: of two equal lines in one
  * request neither is a repetition. */
 static void lines_remember(const struct jsonl_writer *w, const struct jsonl_slot *s,
 			   const struct jsonl_request *r, const struct jsonl_cut *cut)
@@ -268,7 +269,7 @@ static void lines_remember(const struct jsonl_writer *w, const struct jsonl_slot
 			(void)line_known(w, s, r, &cut->bad[n], true);
 }
 
-#define ASIDE_LINES 32 /* of one entry */
+#define ASIDE_LINES 32 /* lines of one entry */
 
 void jsonl_bad_set_aside(struct jsonl_writer *w, struct jsonl_slot *s,
 			 const struct jsonl_request *r, const struct jsonl_cut *cut,
@@ -305,8 +306,8 @@ void jsonl_bad_set_aside(struct jsonl_writer *w, struct jsonl_slot *s,
 		aside_begin(w, s, r, cut, name);
 }
 
-/* onbad=refuse: all of the request that was not refused before becomes one entry, good
- * lines, too. */
+/* With onbad=refuse puts all of the request that was not refused before, good lines,
+ * too, into one entry. */
 static void request_set_aside(struct jsonl_writer *w, struct jsonl_slot *s,
 			      const struct jsonl_request *r, const struct jsonl_cut *cut,
 			      const struct jsonl_bad_line *bad)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots: an owner's unfinished record, and what it weighs. */
+/* Keeps slots: an owner's unfinished record, and the memory that it is charged for. */
 #include "record/writer_internal.h"
 
 #include <stdlib.h>
 
-/* The first ones of a handle weigh nothing: they are bounded with the handles. */
+/* The first slots of a handle are not charged: the bound on handles limits them. */
 #define WRITER_FREE_SLOTS 2
 #define WRITER_MAX_SLOTS  4096
 
@@ -14,8 +14,8 @@ static size_t slot_weight(const struct jsonl_slot *s)
 	       jsonl_frame_weight(&s->refused.fragment, 0);
 }
 
-/* Tells what the slot weighs now; growth has been asked for before, so this cannot fail
- * for want of memory. */
+/* Charges the slot's present memory. Growth has been charged before, so this cannot
+ * fail. */
 void jsonl_slot_charge(struct jsonl_writer *w, struct jsonl_slot *s)
 {
 	size_t weight = slot_weight(s);
@@ -93,7 +93,7 @@ static struct jsonl_slot *slot_take_idle(struct jsonl_writer *w)
 	return NULL;
 }
 
-/* NULL: too many, or no memory. */
+/* Makes a slot. NULL: too many, or no memory. */
 static struct jsonl_slot *slot_new(struct jsonl_writer *w)
 {
 	bool first = w->nslots < WRITER_FREE_SLOTS;
@@ -116,7 +116,7 @@ static struct jsonl_slot *slot_new(struct jsonl_writer *w)
 	return s;
 }
 
-/* The owner's slot; an owner with nothing of its own goes on with the oldest orphan. */
+/* Returns the owner's slot; an owner without one continues the oldest orphan. */
 struct jsonl_slot *jsonl_slot_get(struct jsonl_writer *w, uint64_t owner, void *caller)
 {
 	struct jsonl_slot **p = jsonl_slot_find(w, owner);
@@ -141,7 +141,7 @@ struct jsonl_slot *jsonl_slot_get(struct jsonl_writer *w, uint64_t owner, void *
 		s = slot_new(w);
 	if (!s)
 		return NULL;
-	s->told = 0; /* whoever goes on with it is told about the whole */
+	s->told = 0; /* whoever continues it gets the result for the whole */
 	s->owner = owner;
 	s->by = by;
 	by->writing = true;
@@ -151,7 +151,7 @@ struct jsonl_slot *jsonl_slot_get(struct jsonl_writer *w, uint64_t owner, void *
 	return s;
 }
 
-/* Asks for the memory of a fragment that grows by `rest` bytes. */
+/* Charges the memory of a fragment that grows by `rest` bytes. */
 int jsonl_slot_reserve(struct jsonl_writer *w, struct jsonl_slot *s, size_t rest)
 {
 	size_t weight = slot_weight(s) - jsonl_frame_weight(&s->frame, 0) +

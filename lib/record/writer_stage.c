@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Records that wait for the end of their transaction: commit=close. */
+/* Stages records until the end of their transaction: commit=close. */
 #include "record/writer_internal.h"
 
 void jsonl_writer_staged(struct jsonl_writer *w, uint64_t *records, uint64_t *bytes)

@@ -49,7 +49,7 @@ void jsonl_report_free(struct jsonl_report *r)
 	json_object_put(object_of(r));
 }
 
-/* Adds a child, which it takes over, also when that fails. */
+/* Adds a child, which it takes over even on failure. */
 static void add_child(struct jsonl_report *r, const char *key, struct json_object *child)
 {
 	struct json_object *parent = object_of(r);
@@ -70,7 +70,7 @@ static void add_child(struct jsonl_report *r, const char *key, struct json_objec
 	}
 }
 
-/* A copy that is UTF-8 whatever the bytes were; NULL when memory runs out. */
+/* Copies text as valid UTF-8 whatever the bytes were; NULL: out of memory. */
 static char *clean_copy(const char *value)
 {
 	size_t len = strlen(value), out = 0;
@@ -168,7 +168,7 @@ struct jsonl_report *jsonl_report_parse(const char *text)
 		len--;
 	if (len > TEXT_MAX || jsonl_text_check(text, len, TEXT_DEPTH, &check) != JSONL_OK)
 		return NULL;
-	/* Only containers: json-c takes a bare number for unfinished. */
+	/* Containers alone are parsed: json-c takes a bare number for unfinished. */
 	if (check.kind != JSONL_KIND_OBJECT && check.kind != JSONL_KIND_ARRAY)
 		return NULL;
 	return (struct jsonl_report *)jsonl_report_parse_valid(text, len);

@@ -102,7 +102,7 @@ static void skip_value(struct cursor *c)
 	} while (depth);
 }
 
-/* Why `o` cannot be taken as one string, or NULL. */
+/* Returns why `o` cannot be taken as one string, or NULL. */
 static const char *string_fault(struct json_object *o)
 {
 	if (!json_object_is_type(o, json_type_string))
@@ -141,7 +141,8 @@ static const char *join_array(struct json_object *array, char **joined)
 	return NULL;
 }
 
-/* The value in text[0..len) as one string, or the reason why that cannot be. */
+/* Reads the value in text[0..len) as one string. NULL, or the reason why that cannot
+ * be. */
 static const char *plain_value(const char *text, size_t len, char **value)
 {
 	struct json_object *o;
@@ -183,7 +184,7 @@ struct reader {
 	void *ctx;
 	char **error;
 	struct json_object *seen; /* keys, to notice one that comes twice */
-	bool inner;		  /* within an object of a list */
+	bool inner;		  /* it is in an object of a list */
 };
 
 static int read_objects(struct reader *r, const char *key, struct cursor *c);
@@ -270,7 +271,8 @@ static int read_objects(struct reader *r, const char *key, struct cursor *c)
 	return 0;
 }
 
-/* The cursor is on the opening brace, and is left behind the closing one. */
+/* Reads the members of an object. The cursor is on its opening brace, and is left behind
+ * the closing one. */
 static int read_members(struct reader *r, struct cursor *c)
 {
 	int rc;

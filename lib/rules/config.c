@@ -259,7 +259,7 @@ uint64_t jsonl_config_maxrecord(const struct jsonl_config *config)
 	uint64_t max = config->file.limits.maxrecord;
 
 	for (size_t i = 0; i < config->nrules; i++) {
-		/* 0: the rule does not set it. */
+		/* A rule that does not set it has 0. */
 		if (config->rules[i].values.limits.maxrecord > max)
 			max = config->rules[i].values.limits.maxrecord;
 	}

@@ -87,7 +87,7 @@ struct jsonl_config {
 	/* For a file that no rule matches. */
 	struct jsonl_settings file;
 	struct jsonl_rule *rules; /* owned; applied in this order, later ones win */
-	size_t nrules;
+	size_t nrules, rules_cap;
 	uint64_t archive_max;	 /* bytes: 1 GiB */
 	uint64_t archive_age;	 /* days: 30 */
 	uint64_t quarantine_max; /* bytes: 256 MiB */
@@ -159,7 +159,8 @@ struct jsonl_config_value {
 void jsonl_config_explain(const struct jsonl_config *config, const bool *matches,
 			  void (*each)(void *ctx, const struct jsonl_config_value *value),
 			  void *ctx);
-/* The default of an option, as it would be written; NULL: none, or no such option. */
+/* Returns the default of an option, as it would be written; NULL: there is none, or no
+ * such option. */
 const char *jsonl_config_standard(const char *name);
 /* Calls each() with the options that were set by jsonl_config_set, as it takes them. */
 void jsonl_config_given(const struct jsonl_config *config,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Tells the values of options as text, and where each comes from. */
+/* Shows the values of options as text, and where each comes from. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

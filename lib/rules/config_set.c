@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "report/report.h"
 #include "rules/config_internal.h"
 
-/* "match" of a rule, which is required. */
+/* The "match" of a rule, which is required. */
 static const struct jsonl_option rule_match = {
     "match", .type = OPTION_GLOBS, .standard = "*.jsonl", .arg = "GLOBS", .min = 1};
 
@@ -30,7 +31,8 @@ int jsonl_config_set(struct jsonl_config *config, const char *key, const char *v
 					 "configuration file (config=FILE)",
 					 o->name);
 	if (o->type == OPTION_FILE && value && value[0]) {
-		/* For the caller -ENOENT means an unknown option. */
+		/* A missing file must not look like an unknown option, which is -ENOENT
+		 * for the caller. */
 		r = jsonl_config_load(config, value, error);
 		return r && r != -ENOMEM ? -EINVAL : r;
 	}
@@ -45,7 +47,7 @@ int jsonl_config_set(struct jsonl_config *config, const char *key, const char *v
 struct config_file {
 	struct jsonl_config *config;
 	const char *path;	 /* for messages */
-	uint64_t seen;		 /* options that were set by now, one bit each */
+	uint64_t seen;		 /* options set so far, one bit each */
 	struct jsonl_rule *rule; /* the one that is being read; NULL: none */
 	char *error;
 };
@@ -101,7 +103,6 @@ static int rule_begin(void *ctx, const char *key, unsigned line)
 {
 	struct config_file *file = ctx;
 	struct jsonl_config *config = file->config;
-	struct jsonl_rule *rules;
 
 	if (strcmp(key, "rules") != 0)
 		return file_fail(file, line, "%s is no list of objects; \"rules\" is",
@@ -109,11 +110,10 @@ static int rule_begin(void *ctx, const char *key, unsigned line)
 	if (config->nrules >= JSONL_CONFIG_RULES)
 		return file_fail(file, line, "there are more than %d rules",
 				 JSONL_CONFIG_RULES);
-	rules = reallocarray(config->rules, config->nrules + 1, sizeof(*rules));
-	if (!rules)
+	if (jsonl_grow(&config->rules, &config->rules_cap, config->nrules + 1,
+		       sizeof(*config->rules)))
 		return -ENOMEM;
-	config->rules = rules;
-	file->rule = &rules[config->nrules++];
+	file->rule = &config->rules[config->nrules++];
 	memset(file->rule, 0, sizeof(*file->rule));
 	file->rule->line = line;
 	file->rule->file = strdup(file->path);
@@ -221,7 +221,7 @@ int jsonl_config_read(struct jsonl_config *config, const char *path, const char 
 		return -ENOMEM;
 	r = jsonl_report_read(path, name, &config_reader, &file, &why);
 	if (file.rule)
-		jsonl_config_rule_drop(config); /* half read */
+		jsonl_config_rule_drop(config); /* it was read in part */
 	if (error && r)
 		*error = file.error ? steal_ptr(&file.error) : steal_ptr(&why);
 	free(file.error);

@@ -37,8 +37,8 @@ int jsonl_policy_new(const struct jsonl_config *config, struct jsonl_policy **po
 		free(p);
 		return r;
 	}
-	/* Writers first: a reload must get the lock although readers come all the time.
-	 */
+	/* Writers have priority: a reload must get the lock although readers come all
+	 * the time. */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr,
 				      PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);

@@ -13,7 +13,7 @@
 
 struct jsonl_policy;
 
-/* Why a file has its class. */
+/* Gives the reason for a file's class. */
 struct jsonl_policy_reason {
 	enum {
 		JSONL_WHY_NOTHING,    /* plain: no pattern names it */
@@ -34,7 +34,7 @@ void jsonl_policy_free(struct jsonl_policy *policy);
  * _new; a failure changes nothing. */
 int jsonl_policy_reload(struct jsonl_policy *policy, const struct jsonl_config *config,
 			char **error) jsonl_must_check;
-/* Returns how often that was done: when it has changed, a file may have another class. */
+/* Returns the number of reloads: if it has changed, a file may have another class. */
 unsigned jsonl_policy_serial(const struct jsonl_policy *policy);
 
 /* Returns the settings of a regular file: the options, overridden by each rule that

@@ -85,7 +85,7 @@ static bool named_itself(const struct jsonl_ruleset *set, const char *path, size
 	return false;
 }
 
-/* A path whose generations are asked for. */
+/* Describes a path whose generations are looked for. */
 struct name {
 	const struct jsonl_ruleset *set;
 	const char *path;
@@ -154,7 +154,7 @@ void jsonl_ruleset_settings(const struct jsonl_ruleset *set, const char *path,
 {
 	size_t len = strlen(path), base = base_of(path, len);
 
-	/* As bytes, with the padding: settings are compared so. */
+	/* Copied with the padding, because settings are compared as bytes. */
 	memcpy(settings, &set->standard, sizeof(*settings));
 	for (size_t i = 0; i < set->n; i++) {
 		if (jsonl_patterns_match(&set->rules[i].match, path, base, len))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Answers what a name is: the patterns and rules of one configuration, compiled. policy.h
- * exchanges one set for another at a reload, and says what each answer means. Constant
- * once it is built; any thread. */
+/* Tells what a name is, by the patterns and rules of one configuration, compiled.
+ * policy.h exchanges one set for another at a reload, and says what each answer means.
+ * Constant once it is built; any thread. */
 #ifndef JSONL_RULESET_H
 #define JSONL_RULESET_H
 

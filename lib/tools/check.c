@@ -8,8 +8,8 @@
 #include "base/reader.h"
 #include "json/text.h"
 
-#define LINE_FINDINGS 16 /* of one line: a binary file would have no end of them */
-#define STILL_SECONDS 2	 /* without growth: nobody is appending */
+#define LINE_FINDINGS 16 /* of one line; a binary file has many */
+#define STILL_SECONDS 2	 /* after so long without growth nobody is appending */
 #define LOOK_AGAIN    20 /* milliseconds */
 
 static const struct {
@@ -156,7 +156,8 @@ static int judge_record(struct scan *s, size_t len, bool terminated,
 			const struct jsonl_text *text)
 {
 	uint64_t at = jsonl_reader_offset(&s->r);
-	size_t stored = len + 1; /* as it is, or will be, with its newline */
+	size_t stored =
+	    len + 1; /* its length in the file, now or later, with the newline */
 	int rc = 0;
 
 	if (s->lim->value == JSONL_VALUE_OBJECT && text->kind != JSONL_KIND_OBJECT)
@@ -305,7 +306,7 @@ static int judge_line(struct scan *s, size_t len, bool terminated, bool *ended)
 	s->counts->lines++;
 	if (len >= s->lim->maxrecord)
 		return judge_in_pieces(s, ended);
-	/* The first line of a copy may begin with one. */
+	/* The first line of a copy may begin with a byte order mark. */
 	if (!jsonl_reader_offset(&s->r))
 		mark = jsonl_text_mark(s->r.buf + s->r.start, len);
 	rc = jsonl_text_check(s->r.buf + s->r.start + mark, len - mark, s->lim->maxdepth,
@@ -333,7 +334,7 @@ static int judge_lines(struct scan *s)
 		bool newline = jsonl_reader_line(&s->r, &len);
 
 		if (newline || len >= s->lim->maxrecord) {
-			/* The line that was being appended is the last one. */
+			/* If it was still being appended, it is the last line. */
 			bool last = s->last;
 
 			rc = judge_line(s, len, newline, &ended);
@@ -383,7 +384,7 @@ int jsonl_check_part(const struct jsonl_io *io, int fd, const struct jsonl_limit
 {
 	struct scan s = {
 	    .lim = limits, .check = check, .counts = counts, .to = part->to, .line = 1};
-	/* From the byte before, which may be the newline of the line before. */
+	/* Reads from the byte before, which may be the newline of the line before. */
 	int rc = jsonl_reader_init(&s.r, io, fd, part->from - !!part->from, part->size);
 
 	s.r.soft = part->to;
@@ -391,7 +392,7 @@ int jsonl_check_part(const struct jsonl_io *io, int fd, const struct jsonl_limit
 		rc = part->from ? find_first_line(&s) : 1;
 	if (rc == 1) {
 		rc = judge_lines(&s);
-		/* Bytes of the next part, or appended since the start. */
+		/* Bytes of the next part, or appended since the start, do not count. */
 		counts->bytes -= s.r.end - s.r.start;
 	}
 	jsonl_reader_deinit(&s.r);

@@ -44,7 +44,7 @@ enum jsonl_finding_kind {
 
 struct jsonl_finding {
 	enum jsonl_finding_kind kind;
-	int verdict;	 /* of the line, for damage; else JSONL_OK */
+	int verdict;	 /* verdict about the line, for damage; else JSONL_OK */
 	uint64_t line;	 /* its number */
 	uint64_t offset; /* of the first wrong byte, or of the first byte noted */
 	uint64_t length; /* bytes of the run, or of the whole line */

@@ -8,7 +8,7 @@
 #include "json/text.h"
 
 #define MARK	  "\xef\xbb\xbf"
-#define LINE_LONG 4 /* maxrecords: a longer line is no line of a log */
+#define LINE_LONG 4 /* a line longer than so many maxrecords is not a line of a log */
 
 static const char *const names[] = {
 #define X(id, name) name,
@@ -199,13 +199,13 @@ static int judge_piece(struct pass *p, const char *data, size_t len, bool touche
 		return rc;
 	newline.offset = p->r.base + (size_t)(data - p->r.buf) + len;
 	verdict = judge(p, data, len, &text);
-	/* Too long for a record, but it may be several on one line. */
+	/* A line too long for a record may be several records. */
 	if (verdict == JSONL_TOO_LONG &&
 	    jsonl_text_check(data, len, p->lim->maxdepth, &text) == JSONL_FUSED)
 		verdict = JSONL_FUSED;
 	if (verdict == JSONL_FUSED)
 		return split(p, data, len, text.offset);
-	/* White space between NULs goes with them; a blank line stays. */
+	/* White space between NULs is removed with them; a blank line stays. */
 	if (verdict == JSONL_BLANK) {
 		rc = touched ? 0 : keep(p, data, len);
 		return rc || touched || !terminated ? rc : keep(p, "\n", 1);
@@ -337,7 +337,7 @@ static int read_all(struct pass *p)
 		}
 		if (ended)
 			break;
-		/* Bytes before a NUL are complete: nothing is joined over it. */
+		/* Bytes before a NUL are complete: nothing is joined across it. */
 		rc = judge_up_to_nul(p);
 		p->r.searched = p->r.end - p->r.start;
 		if (rc)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Takes everything out of a damaged file that is no record: reads it from front to back
+/* Takes all that is not a record out of a damaged file: reads it from front to back
  * and hands on, in order, the bytes that stay and those that go. Changes nothing: the
  * caller stores both. Memory is bounded by a few times maxrecord. Any thread, one
  * descriptor per call.

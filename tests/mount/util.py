@@ -775,11 +775,14 @@ class Unpacked:
         return [next((p for p in places if p.parent.name in ("bin", "sbin")), None)
                 or Path(have(program))]
 
-    def find(self, name):
+    def all(self, pattern):
         for place in (self.root, "/usr/lib", "/usr/share"):
-            if place and (found := next(Path(place).rglob(name), None)):
+            if place and (found := list(Path(place).rglob(pattern))):
                 return found
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(pattern)
+
+    def find(self, name):
+        return self.all(name)[0]
 
 
 # ---- requests ----

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl config: tells what a configuration file makes of a path, and why. */
+/* jsonlfsctl config: checks a configuration file, and explains what it makes of a
+ * path. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,10 @@ static const char *const class_names[] = {"plain", "governed", "replace", "text"
 
 struct check {
 	const char *file;    /* the configuration */
-	const char *options; /* of a mount, as of -o; NULL: none were given */
+	const char *options; /* those of a mount, as for -o; NULL: none were given */
 	bool json;
-	struct jsonl_report *list; /* what is said of each path, with --json */
-	/* Of the path that is looked at: */
+	struct jsonl_report *list; /* of each path, with --json */
+	/* Of the path at hand: */
 	struct jsonl_config config;
 	struct jsonl_policy *policy;
 	struct jsonl_report *settings;
@@ -37,7 +38,7 @@ static int set_option(struct check *c, const char *key, const char *value)
 	if (strcmp(key, "config") == 0)
 		return 0; /* that is the file to be checked */
 	rc = jsonl_config_set(&c->config, key, value, &error);
-	/* Options that mount(8) and fstab add say nothing about files. */
+	/* Unknown options are for mount(8) and fstab, and do not concern files. */
 	if (rc == 0 || rc == -ENOENT)
 		return 0;
 	ctl_error("%s", error ? error : jsonl_error_text(rc));
@@ -59,7 +60,7 @@ static int set_options(struct check *c)
 	return code;
 }
 
-/* A running mount tells what its command line said. */
+/* Takes the options of a running mount's command line. */
 static int set_given(struct check *c, const struct jsonl_report *status)
 {
 	const struct jsonl_report *given = jsonl_report_get(status, "given");
@@ -82,7 +83,8 @@ static void check_clear(struct check *c)
 	jsonl_config_deinit(&c->config);
 }
 
-/* Reads the file; `status` of the mount that the path lies in, or NULL. */
+/* Reads the file. `status`: of the mount that the path lies in, or NULL. 0, or an exit
+ * code after a message. */
 static int check_load(struct check *c, const struct jsonl_report *status)
 {
 	cleanup_free char *error = NULL;
@@ -109,7 +111,7 @@ static int check_load(struct check *c, const struct jsonl_report *status)
 
 /* ---- telling ---- */
 
-/* "rule 2, FILE:7", "FILE:3", "mount option", "default". */
+/* Makes "rule 2, FILE:7", "FILE:3", "mount option" or "default". */
 static void source_text(const struct check *c, const struct jsonl_config_value *v,
 			char *buf, size_t size)
 {
@@ -130,7 +132,7 @@ static void source_text(const struct check *c, const struct jsonl_config_value *
 	}
 }
 
-/* The reason for the class, to be freed; NULL: out of memory. */
+/* Explains the class; to be freed; NULL: out of memory. */
 static char *reason_text(const struct check *c, const struct jsonl_policy_reason *reason)
 {
 	const char *name = reason->why == JSONL_WHY_EXCLUDE ? "exclude" : "match";
@@ -213,7 +215,7 @@ static void tell_rule(struct check *c, size_t n, struct jsonl_report *rules)
 	jsonl_report_add(rules, NULL, o);
 }
 
-/* `path` as the policy sees it. */
+/* Explains a path, given from the vault's root. 0 or an exit code. */
 static int tell_path(struct check *c, const char *path)
 {
 	cleanup_free bool *matches = calloc(c->config.nrules + 1, sizeof(*matches));
@@ -244,7 +246,7 @@ static int tell_path(struct check *c, const char *path)
 		if (matches[i])
 			tell_rule(c, i, rules);
 	}
-	/* Nothing else says anything of a plain file. */
+	/* No option applies to a plain file. */
 	if (class != JSONL_CLASS_PLAIN)
 		jsonl_config_explain(&c->config, matches, tell_value, c);
 	jsonl_report_add(o, "rules", rules);
@@ -255,8 +257,8 @@ static int tell_path(struct check *c, const char *path)
 
 /* ---- paths ---- */
 
-/* Finds the vault of an absolute path, of which there need be no more than a directory
- * above, and what it is called there, to be freed. 0 or an exit code after a message. */
+/* Finds the vault of an absolute path, and the path's name in it, to be freed. Only
+ * some directory above it need exist. 0 or an exit code after a message. */
 static int place_in_vault(const char *path, struct ctl_vault *v, char **name)
 {
 	cleanup_free char *dir = strdup(path);
@@ -341,15 +343,10 @@ static int check(struct check *c, char *const *paths, int count)
 static int config_run(int argc, char **argv)
 {
 	struct check c = {0};
-	bool options = true;
-	int out = 1;
+	int i = 0, out = 1;
 
-	for (int i = 1; i < argc; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (strcmp(argv[i], "--json") == 0)
+	while ((i = ctl_next_option(argc, argv, i + 1, &out)) < argc) {
+		if (strcmp(argv[i], "--json") == 0)
 			c.json = true;
 		else if (strcmp(argv[i], "-o") == 0 && i + 1 < argc)
 			c.options = argv[++i];
@@ -371,18 +368,15 @@ const struct ctl_command ctl_config = {
     .summary = "check a configuration file, and tell what it makes of a path",
     .help =
 	"\n"
-	"Reads FILE as a mount with config=FILE does. For each PATH it tells the class "
-	"and\n"
-	"why, the rules that match, and each setting with where it comes from: a rule, "
-	"FILE,\n"
-	"an option of the mount, or the default. PATH is as seen from the vault's root; "
-	"one\n"
-	"that begins with / is looked for in its vault, whose options count when it is\n"
-	"mounted. There need be no such file.\n"
+	"Reads FILE as a mount with config=FILE does. For each PATH it prints the\n"
+	"class and the reason for it, the rules that match, and each setting with\n"
+	"where it comes from: a rule, FILE, an option of the mount, or the default.\n"
+	"PATH begins at the vault's root; one that begins with / is looked up in its\n"
+	"vault, whose options count if it is mounted. There need not be such a file.\n"
 	"\n"
 	"  --json      one JSON document\n"
 	"  -o OPTIONS  what -o of the mount would say; options of mount(8) are skipped\n"
 	"\n"
-	"Exit status: 0, 4 FILE is no valid configuration, 8 it could not be read, or a\n"
-	"PATH lies in no vault, 16 wrong usage.",
+	"Exit status: 0, 4 FILE is not a valid configuration, 8 it could not be read,\n"
+	"or a PATH lies in no vault, 16 wrong usage.",
 };

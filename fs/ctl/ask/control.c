@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 
-#define PACKET_MAX	65536 /* as in fs/control.h */
+#define PACKET_MAX	65536 /* FS_CONTROL_PACKET of the daemon */
 #define RESTART_WAIT_MS 5000  /* for a daemon that is being started again */
 #define RESTART_STEP_MS 50
 #define SEND_LIMIT	10 /* seconds, for a daemon that reads nothing */
@@ -23,9 +23,9 @@
 
 /* ---- finding it ---- */
 
-/* Connects, and waits no longer than `wait` milliseconds for a queue that is full: it may
- * be anybody's socket. Whoever answers must be `owner`. 0 with the descriptor, or -errno
- * (-EUSERS: the queue is full). */
+/* Connects, and waits no longer than `wait` milliseconds while the socket's queue is
+ * full: it may be anybody's socket. Whoever answers must be `owner`. 0 with the
+ * descriptor, or -errno (-EUSERS: the queue is full). */
 static int connect_to(const char *path, uid_t owner, int wait, int *out)
 {
 	const struct timespec pause = {.tv_nsec = RESTART_STEP_MS * 1000000L};
@@ -60,8 +60,8 @@ static int connect_to(const char *path, uid_t owner, int wait, int *out)
 	return 0;
 }
 
-/* The mount says where its socket is, and the kernel says whose mount it is. In a chroot
- * that is the path in the daemon's own view. */
+/* Connects to the socket that the mount names; it must belong to the user who, as the
+ * kernel says, mounted it. A daemon in a chroot names a path in its own root. */
 static int connect_mounted(const struct ctl_vault *v, int *fd)
 {
 	const char *path = jsonl_report_get_string(v->status, "control");
@@ -101,16 +101,15 @@ static int connect_in(const char *dir, uid_t owner, const struct stat *root, int
 	return connect_to(path, owner, RESTART_WAIT_MS, fd);
 }
 
-/* Returns true when no daemon answers. A socket that a dead daemon has left has nobody
- * either. */
+/* Returns true when no daemon answers. One that died may have left its socket. */
 static bool is_absent(int rc)
 {
 	return rc == -ENOENT || rc == -ECONNREFUSED || rc == -ENOTDIR || rc == -EACCES ||
 	       rc == -ELOOP;
 }
 
-/* Connects from the backing directory: by its device and inode, where a daemon may have
- * put its socket. */
+/* Connects from the backing directory: the sockets of daemons are named by its device
+ * and inode. */
 static int connect_bare(const struct ctl_vault *v, int *fd)
 {
 	/* One thread. NOLINTNEXTLINE(concurrency-mt-unsafe) */
@@ -122,7 +121,7 @@ static int connect_bare(const struct ctl_vault *v, int *fd)
 
 	if (fstatat(v->root_fd, "", &root, AT_EMPTY_PATH) < 0)
 		return -errno;
-	/* Whose vault it is: the state directory is the daemon's. */
+	/* The daemon's user owns the state directory. */
 	owner = v->is_vault ? v->spot.owner : root.st_uid;
 	rc = connect_in("/run/jsonlfs", 0, &root, fd);
 	if (is_absent(rc) && runtime && strlen(runtime) < 60) {
@@ -216,14 +215,14 @@ struct jsonl_report *ctl_control_receive(int fd, int *rc)
 	return reply;
 }
 
-/* Returns the result that the last packet of an answer has. */
+/* Returns the result in the last packet of an answer. */
 static int verdict_of(const struct jsonl_report *answer)
 {
 	int rc = (int)jsonl_report_get_uint(answer, "verdict");
 
 	if (!rc)
 		rc = -(int)jsonl_report_get_uint(answer, "error");
-	/* That is for a vault without a daemon. */
+	/* -ENOENT would say that there is no daemon. */
 	return rc == -ENOENT ? -ENXIO : rc;
 }
 
@@ -239,7 +238,7 @@ int ctl_control_each(const struct ctl_vault *v, struct jsonl_report *request,
 		return fd;
 	}
 	rc = ctl_control_send(fd, request, NULL, 0);
-	/* One that was refused at once may have been answered before it was read. */
+	/* A refusal may be sent, and the socket closed, before the request is read. */
 	while (!last && (rc == 0 || rc == -EPIPE || rc == -ECONNRESET)) {
 		struct jsonl_report *packet = ctl_control_receive(fd, &rc);
 
@@ -266,7 +265,7 @@ int ctl_control_ask(const struct ctl_vault *v, struct jsonl_report *request,
 		return fd;
 	}
 	rc = ctl_control_send(fd, request, fds, nfds);
-	/* One that was refused at once may have been answered before it was read. */
+	/* A refusal may be sent, and the socket closed, before the request is read. */
 	if (rc == 0 || rc == -EPIPE || rc == -ECONNRESET)
 		answer = ctl_control_receive(fd, &rc);
 	if (answer)
@@ -277,7 +276,7 @@ int ctl_control_ask(const struct ctl_vault *v, struct jsonl_report *request,
 	return rc;
 }
 
-/* Drops as many names as certainly fit into a packet. */
+/* Drops names, as many as certainly fit into a packet. */
 static int drop_some(const struct ctl_vault *v, const char *verb, const char *path,
 		     char *const *names, int count)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Asking the daemon of a mounted vault: its control socket, found from the mount or from
- * the backing directory. One thread. */
+/* Asks the daemon of a mounted vault through its control socket, which is found from the
+ * mount or from the backing directory. One thread. */
 #ifndef FS_CTL_CONTROL_H
 #define FS_CTL_CONTROL_H
 
@@ -10,17 +10,17 @@
 /* Connects to the daemon that serves this vault. The descriptor; -ENOENT when none does;
  * -ENOTCONN when the mount is dead; -errno. */
 int ctl_control_connect(const struct ctl_vault *v) jsonl_must_check;
-/* A request {"verb": VERB}, to be filled and sent. */
+/* Makes a request {"verb": VERB}, to be filled and sent. */
 struct jsonl_report *ctl_control_request(const char *verb);
 /* Sends a request, which is freed, with `nfds` descriptors. 0 or -errno. */
 int ctl_control_send(int fd, struct jsonl_report *request, const int *fds,
 		     int nfds) jsonl_must_check;
-/* The next packet, to be freed; NULL after -errno in *rc (-ECONNRESET: the daemon is
+/* Receives a packet, to be freed; NULL after -errno in *rc (-ECONNRESET: the daemon is
  * gone). */
 struct jsonl_report *ctl_control_receive(int fd, int *rc);
-/* All in one, for one question: connects to the daemon, asks, waits. 0 or what the daemon
- * says: -errno, or a verdict; -ENOENT: there is no daemon. *reply (may be NULL) is to be
- * freed in any case; its "why" may say more. */
+/* Connects to the daemon, sends a request and waits for the answer. 0 or the daemon's
+ * result, -errno or a verdict; -ENOENT: there is no daemon. *reply (may be NULL) is to
+ * be freed in any case; its "why" may say more. */
 int ctl_control_ask(const struct ctl_vault *v, struct jsonl_report *request,
 		    const int *fds, int nfds,
 		    struct jsonl_report **reply) jsonl_must_check;

@@ -30,7 +30,7 @@ struct live {
 	double seconds; /* between the two; 0: there is no earlier one */
 	double taken;
 	int rows, columns;
-	struct termios terminal; /* as it was */
+	struct termios terminal; /* as it was before */
 	bool keys;
 };
 
@@ -74,7 +74,7 @@ static void forget(struct jsonl_report **r)
 	*r = NULL;
 }
 
-/* Returns false after a daemon's death, when everything is counted from 0. */
+/* Returns false after the daemon has died: a new one counts from 0. */
 static bool is_same_daemon(const struct live *l)
 {
 	return l->status && l->status_before &&
@@ -166,7 +166,7 @@ static void put_store(const struct live *l, const char *key)
 	char is[CTL_NUMBER], may[CTL_NUMBER], number[CTL_NUMBER], bar[BAR_WIDTH + 1];
 	size_t full = max ? (size_t)((double)bytes / (double)max * BAR_WIDTH) : 0;
 
-	/* A little is not nothing. */
+	/* One mark from the first byte on. */
 	full = full > BAR_WIDTH ? BAR_WIDTH : bytes && !full ? 1 : full;
 	memset(bar, '#', full);
 	memset(bar + full, '.', BAR_WIDTH - full);
@@ -238,8 +238,6 @@ static void put_writer(const struct live *l, const struct writer *w)
 {
 	cleanup_free char *line = NULL;
 	char records[CTL_NUMBER], bytes[CTL_NUMBER], refused[CTL_NUMBER];
-	const char *program = jsonl_report_get_string(w->w, "program");
-	const char *path = jsonl_report_get_string(w->w, "path");
 	size_t len;
 	FILE *to = open_memstream(&line, &len);
 
@@ -249,9 +247,9 @@ static void put_writer(const struct live *l, const struct writer *w)
 		      ctl_bytes((uint64_t)w->bytes, bytes),
 		      ctl_number(jsonl_report_get_uint(w->w, "records"), records),
 		      ctl_number(jsonl_report_get_uint(w->w, "refused"), refused));
-	(void)ctl_print_name(to, path ? path : "?");
+	(void)ctl_print_name(to, ctl_text_of(w->w, "path"));
 	(void)fputs("  ", to);
-	(void)ctl_print_name(to, program ? program : "?");
+	(void)ctl_print_name(to, ctl_text_of(w->w, "program"));
 	if (fclose(to) == 0)
 		put_line(l, line);
 }
@@ -290,13 +288,12 @@ static int put_writers(const struct live *l, int room)
 
 static void put_head(const struct live *l)
 {
-	const char *point = jsonl_report_get_string(l->status, "mountpoint");
-	const char *version = jsonl_report_get_string(l->status, "version");
 	uint64_t up = jsonl_report_get_uint(l->status, "uptime_s");
 
 	put(l, "%s  jsonlfs %s  up %llu:%02llu:%02llu  %llu open  (q: quit)",
-	    point ? point : "?", version ? version : "?", (unsigned long long)(up / 3600),
-	    (unsigned long long)(up / 60 % 60), (unsigned long long)(up % 60),
+	    ctl_text_of(l->status, "mountpoint"), ctl_text_of(l->status, "version"),
+	    (unsigned long long)(up / 3600), (unsigned long long)(up / 60 % 60),
+	    (unsigned long long)(up % 60),
 	    (unsigned long long)jsonl_report_get_uint(l->status, "open_handles"));
 	put(l, "%s", "");
 	put_count(l, "records", "records", "writes refused", "refused");
@@ -365,7 +362,7 @@ static void begin(struct live *l)
 		raw.c_cc[VTIME] = 0;
 		(void)tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	}
-	/* Another screen, without a cursor. */
+	/* The alternate screen, without a cursor. */
 	(void)fputs("\033[?1049h\033[?25l", stdout);
 }
 
@@ -409,7 +406,7 @@ static void wait_until(struct live *l, double until)
 		char key;
 
 		if (poll(p, 2, (int)((until - now) * 1000) + 1) < 0)
-			return; /* a signal: another size, say */
+			return; /* a signal, as when the terminal's size changes */
 		if (p[0].revents && (read(STDIN_FILENO, &key, 1) != 1 || key == 'q'))
 			ended = 1;
 		if (p[1].revents)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The page of a mount in a terminal, drawn anew each second. One thread. */
+/* Draws the page of a mount in a terminal, anew each second. One thread. */
 #ifndef FS_CTL_LIVE_H
 #define FS_CTL_LIVE_H
 

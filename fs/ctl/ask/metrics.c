@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl metrics: what mounts have done, in the text format of Prometheus. */
+/* jsonlfsctl metrics: prints what mounts have done, in the text format of Prometheus. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "ctl/find/vault.h"
 #include "ctl/child.h"
 #include "ctl/output.h"
 
-#define PATIENCE_MS 5000 /* for daemons that do not answer, all together */
-#define LEAST_MS    500	 /* and for each of them when that is over */
+#define PATIENCE_MS 5000 /* for all daemons that do not answer, together */
+#define LEAST_MS    500	 /* then for each further one */
 
 /* A mount in the report. */
 struct subject {
@@ -20,7 +21,7 @@ struct subject {
 
 struct subjects {
 	struct subject *list;
-	size_t count;
+	size_t count, cap;
 };
 
 struct metric {
@@ -28,7 +29,7 @@ struct metric {
 	const char *group, *key; /* in status.json; no group: at the top */
 };
 
-/* Their sum since the mount began. */
+/* Sums since the mount began. */
 static const struct metric counters[] = {
     {"records_total", "Records appended.", "totals", "records"},
     {"bytes_total", "Bytes appended.", "totals", "bytes"},
@@ -99,12 +100,10 @@ static char *make_labels(const char *point, const char *source)
 static int add(struct subjects *all, const char *point, const char *source,
 	       struct jsonl_report *status)
 {
-	void *grown = reallocarray(all->list, all->count + 1, sizeof(*all->list));
 	char *labels = make_labels(point, source);
 
-	if (grown)
-		all->list = grown;
-	if (!grown || !labels) {
+	if (!labels ||
+	    jsonl_grow(&all->list, &all->cap, all->count + 1, sizeof(*all->list))) {
 		jsonl_report_free(status);
 		free(labels);
 		return -ENOMEM;
@@ -122,8 +121,8 @@ static int look(void *ctx)
 	return 0;
 }
 
-/* A daemon that was stopped, or hangs, would keep us for ever, and with us the rest
- * of the report. */
+/* Returns true when the daemon of a mount does not answer. Waiting for one that was
+ * stopped, or hangs, would hold up the whole report. */
 static bool hangs(const char *path)
 {
 	static int left = PATIENCE_MS;
@@ -139,7 +138,8 @@ static bool is_dead(int rc)
 	return rc == -ENOTCONN || rc == -ECONNABORTED;
 }
 
-/* A directory that was named. 0, or an exit code after a message. */
+/* Adds the mount of a directory from the command line. 0, or an exit code after a
+ * message. */
 static int add_named(struct subjects *all, const char *path)
 {
 	struct ctl_vault v;
@@ -165,7 +165,7 @@ static int add_named(struct subjects *all, const char *path)
 	return rc < 0 ? CTL_FAILURE : 0;
 }
 
-/* A mount of the table; one that is another's and closed to us is left out. */
+/* Adds a mount from the kernel's table. One that is closed to us is left out. */
 static int add_mount(struct subjects *all, const struct ctl_mount *mount)
 {
 	struct ctl_vault v;
@@ -243,22 +243,16 @@ static int metrics_run(int argc, char **argv)
 	struct subjects all = {0};
 	struct ctl_output output;
 	const char *file = NULL;
-	bool options = true;
-	int out = 1, code;
+	int i = 0, out = 1, code;
 
-	for (int i = 1; i < argc; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (!ctl_take_value("--output", argc, argv, &i, &file))
+	while ((i = ctl_next_option(argc, argv, i + 1, &out)) < argc)
+		if (!ctl_take_value("--output", argc, argv, &i, &file))
 			return ctl_usage(&ctl_metrics, "unknown option %s", argv[i]);
-	}
 	code = ctl_output_begin(&output, file, NULL);
 	if (code)
 		return code;
 	code = out > 1 ? 0 : add_all(&all);
-	for (int i = 1; i < out; i++)
+	for (i = 1; i < out; i++)
 		code |= add_named(&all, argv[i]);
 	print_all(&all);
 	free_subjects(&all);
@@ -272,16 +266,14 @@ const struct ctl_command ctl_metrics = {
     .summary = "what mounts have done, for Prometheus",
     .help =
 	"\n"
-	"Prints the counters of `jsonlfsctl status` in the text format of Prometheus: of "
-	"the\n"
-	"mounts that each DIR lies in, or of all mounts that are visible here. "
-	"jsonlfs_up is\n"
-	"0 for a mount whose daemon is dead, or does not answer for seconds.\n"
+	"Prints the counters of `jsonlfsctl status` in the text format of Prometheus:\n"
+	"of the mount in which each DIR lies, or of all mounts that are visible here.\n"
+	"jsonlfs_up is 0 for a mount whose daemon is dead, or does not answer for\n"
+	"seconds.\n"
 	"\n"
-	"  --output=FILE  write to FILE, which is replaced when all is there, as\n"
-	"                 node_exporter's textfile collector wants it\n"
+	"  --output=FILE  write to FILE, which is replaced when the new one is whole,\n"
+	"                 as node_exporter's textfile collector wants it\n"
 	"\n"
-	"Exit status: 0, 8 a DIR lies in no mount, or FILE could not be written, 16 "
-	"wrong\n"
-	"usage.",
+	"Exit status: 0, 8 a DIR lies in no mount, or FILE could not be written, 16\n"
+	"wrong usage.",
 };

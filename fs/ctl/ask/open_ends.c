@@ -27,8 +27,8 @@ static int path_order(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The paths in the writers report that were closed without a newline, sorted; the number, and 0
- * also when memory has run out. */
+/* Collects the paths in writers.json that were closed without a newline, sorted. Returns
+ * their number; 0 also when out of memory. */
 static size_t candidates(const struct jsonl_report *writers, const char ***paths)
 {
 	const struct jsonl_report *list = jsonl_report_get(writers, "writers"), *w;

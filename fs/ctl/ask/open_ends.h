@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Logs of a mount that lack their last newline, as copies keep them. */
+/* Lists logs of a mount whose last record has no newline. One thread. */
 #ifndef FS_CTL_OPEN_ENDS_H
 #define FS_CTL_OPEN_ENDS_H
 
-/* Prints those that programs of the caller (of everybody, for root) have left so, and that
- * are so still; nothing when there are none. */
+/* Prints the logs that programs of the caller (for root: of everybody) have closed
+ * without a newline, if they still lack it. */
 void ctl_print_open_ends(const char *path);
 
 #endif

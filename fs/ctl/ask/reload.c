@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl reload: has a mount read its configuration file again. */
+/* jsonlfsctl reload: asks a mount to read its configuration file again. */
 #include <errno.h>
 #include <string.h>
 
@@ -66,12 +66,12 @@ const struct ctl_command ctl_reload = {
     .summary = "have a mount read its configuration file again",
     .help =
 	"\n"
-	"The mount that DIR (default: .) lies in, made with config=FILE, reads FILE "
-	"again,\n"
-	"as on SIGHUP. Its match, exclude, generations and what may stand in a rule hold\n"
-	"for what is opened from then on; options of the whole mount wait for the next\n"
-	"mount, which is told. A file that is not valid changes nothing. For root and the\n"
-	"owner of the mount.\n"
+	"The mount in which DIR (default: .) lies reads its configuration file\n"
+	"(config=FILE) again, as on SIGHUP. The match, exclude and generations in it,\n"
+	"and the options that rules can have, hold for files opened from then on.\n"
+	"Options of the whole mount wait for the next mount, and reload names them. A\n"
+	"file that is not valid changes nothing. For root and the owner of the mount.\n"
 	"\n"
-	"Exit status: 0, 8 nothing was changed and the message says why, 16 wrong usage.",
+	"Exit status: 0, 8 nothing was changed and the message says why, 16 wrong\n"
+	"usage.",
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl status and writers: what a running mount says about itself. */
+/* jsonlfsctl status and writers: print what a running mount says about itself. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,17 +136,13 @@ static void print_mount(const struct jsonl_report *s)
 {
 	const struct jsonl_report *through = jsonl_report_get(s, "passthrough");
 	const char *reason = jsonl_report_get_string(through, "reason");
-	const char *mountpoint = jsonl_report_get_string(s, "mountpoint");
-	const char *source = jsonl_report_get_string(s, "source");
-	const char *version = jsonl_report_get_string(s, "version");
-	const char *started = jsonl_report_get_string(s, "started");
 
-	(void)ctl_print_name(stdout, mountpoint ? mountpoint : "?");
+	(void)ctl_print_name(stdout, ctl_text_of(s, "mountpoint"));
 	printf("\n  %-24s ", "source");
-	(void)ctl_print_name(stdout, source ? source : "?");
+	(void)ctl_print_name(stdout, ctl_text_of(s, "source"));
 	putchar('\n');
-	row("version", version ? version : "?");
-	row("mounted since", started ? started : "?");
+	row("version", ctl_text_of(s, "version"));
+	row("mounted since", ctl_text_of(s, "started"));
 	print_uptime(jsonl_report_get_uint(s, "uptime_s"));
 	printf("  %-24s %s%s", "kernel passthrough",
 	       jsonl_report_get_bool(through, "on") ? "on" : "off", reason ? ": " : "");
@@ -178,7 +174,7 @@ static void print_counts(const struct jsonl_report *s)
 	print_store("archive", jsonl_report_get(s, "archive"), true);
 }
 
-/* Tells which lines did not get to the log, and why. */
+/* Prints how many lines did not get to the log, and why. */
 static void print_log(const struct jsonl_report *log)
 {
 	uint64_t suppressed = jsonl_report_get_uint(log, "suppressed");
@@ -259,7 +255,8 @@ static void print_attention(const struct jsonl_report *s)
 	print_log(jsonl_report_get(s, "log"));
 }
 
-/* Names those that the caller may see: the rest is a number. */
+/* Prints how many logs are written without the mount, and names those that the caller
+ * may see. */
 static void print_bypass(const char *path, const struct jsonl_report *s)
 {
 	uint64_t count = jsonl_report_get_uint(s, "bypass");
@@ -314,17 +311,17 @@ const struct ctl_command ctl_status = {
     .run = status_run,
     .synopsis = "[--json] [--once] [DIR]",
     .summary = "what a mount has done since it began",
-    .help = "\n"
-	    "Of the mount that DIR (the current directory) lies in. In a terminal it is a "
-	    "page\n"
-	    "that is drawn anew each second: what comes a second, the busiest programs, "
-	    "the\n"
-	    "bounds of quarantine and archive; q ends it.\n"
-	    "\n"
-	    "  --once   print it once, in a terminal, too\n"
-	    "  --json   the document .jsonlfs/status.json as it is\n"
-	    "\n"
-	    "Exit status: 0, 8 when no mount is found, 16 wrong usage.",
+    .help =
+	"\n"
+	"Prints the counters of the mount in which DIR (the current directory) lies.\n"
+	"In a terminal it is a page that is drawn anew each second: what comes a\n"
+	"second, the busiest programs, the bounds of quarantine and archive; q ends\n"
+	"it.\n"
+	"\n"
+	"  --once   print it once, also in a terminal\n"
+	"  --json   the document .jsonlfs/status.json as it is\n"
+	"\n"
+	"Exit status: 0, 8 when no mount is found, 16 wrong usage.",
 };
 
 /* ---- writers ---- */
@@ -341,20 +338,13 @@ static void print_habits(const struct jsonl_report *habits)
 	putchar('\n');
 }
 
-static const char *text_of(const struct jsonl_report *w, const char *key)
-{
-	const char *text = jsonl_report_get_string(w, key);
-
-	return text ? text : "?";
-}
-
 static void print_writer(const struct jsonl_report *w, size_t program, size_t path)
 {
 	char records[CTL_NUMBER], bytes[CTL_NUMBER], largest[CTL_NUMBER],
 	    refused[CTL_NUMBER];
 
-	ctl_print_column(text_of(w, "program"), program);
-	ctl_print_column(text_of(w, "path"), path);
+	ctl_print_column(ctl_text_of(w, "program"), program);
+	ctl_print_column(ctl_text_of(w, "path"), path);
 	printf("%12s %10s %10s %8s  ",
 	       ctl_number(jsonl_report_get_uint(w, "records"), records),
 	       ctl_bytes(jsonl_report_get_uint(w, "bytes"), bytes),
@@ -363,7 +353,7 @@ static void print_writer(const struct jsonl_report *w, size_t program, size_t pa
 	print_habits(jsonl_report_get(w, "habits"));
 }
 
-/* Busy programs first. */
+/* Sorts busy programs first. */
 static int writer_order(const void *a, const void *b)
 {
 	const struct jsonl_report *x = *(const struct jsonl_report *const *)a;
@@ -390,8 +380,8 @@ static int print_writers(const struct jsonl_report *list)
 	}
 	for (size_t i = 0; i < n; i++) {
 		sorted[i] = jsonl_report_at(list, i);
-		program = ctl_column_width(program, text_of(sorted[i], "program"));
-		path = ctl_column_width(path, text_of(sorted[i], "path"));
+		program = ctl_column_width(program, ctl_text_of(sorted[i], "program"));
+		path = ctl_column_width(path, ctl_text_of(sorted[i], "path"));
 	}
 	/* Pointers are sorted. NOLINTNEXTLINE(bugprone-sizeof-expression) */
 	qsort(sorted, n, sizeof(*sorted), writer_order);

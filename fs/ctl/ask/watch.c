@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl watch: what happens in a mount, as it happens. */
+/* jsonlfsctl watch: prints what happens in a mount, as it happens. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +12,11 @@
 #include "ctl/ask/live.h"
 
 #define RETRY_MS 200
-#define GONE_MS	 3000 /* not mounted for so long: the mount has ended, not its daemon */
+#define GONE_MS	 3000 /* without a mount for so long: it has ended */
 
 struct watch {
 	bool json;
-	uint64_t left; /* events to be told; 0: without end */
+	uint64_t left; /* events to print; 0: without end */
 	bool limited;
 	const char *path;
 };
@@ -77,7 +77,7 @@ static void print_event(FILE *to, const struct jsonl_report *e)
 	print_string(to, e, "next", "; ", "");
 }
 
-/* False: enough, or nobody reads any more. */
+/* Prints an event. False: there were enough, or the reader has gone. */
 static bool tell(struct watch *w, const struct jsonl_report *event)
 {
 	cleanup_free char *text = w->json ? jsonl_report_text(event, false) : NULL;
@@ -93,7 +93,7 @@ static bool tell(struct watch *w, const struct jsonl_report *event)
 	return !w->limited || --w->left > 0;
 }
 
-/* Changes of the watching itself are events, too, but do not count. */
+/* Prints an event about the watch itself, which --count does not count. */
 static bool tell_state(struct watch *w, const char *what)
 {
 	struct jsonl_report *e = jsonl_report_object();
@@ -111,7 +111,7 @@ static bool tell_state(struct watch *w, const char *what)
 
 /* ---- following ---- */
 
-/* Tells events until the daemon is gone: then 0; 1: enough has been told. */
+/* Prints events until the daemon is gone: then 0; 1: there were enough. */
 static int follow(struct watch *w, int fd, const char *prefix)
 {
 	int rc = 0;
@@ -130,7 +130,7 @@ static int follow(struct watch *w, int fd, const char *prefix)
 	}
 }
 
-/* Connects and says so. The descriptor, or -errno. */
+/* Connects, and asks for events. The descriptor, or -errno. */
 static int begin(struct watch *w, const struct ctl_vault *v)
 {
 	cleanup_close int fd = -1;
@@ -138,7 +138,7 @@ static int begin(struct watch *w, const struct ctl_vault *v)
 	int rc;
 
 	if (!v->status)
-		return v->status_error == -EACCES ? -EACCES : v->status_error;
+		return v->status_error;
 	fd = ctl_control_connect(v);
 	if (fd < 0)
 		return fd;
@@ -158,8 +158,8 @@ static bool may_come_back(int rc)
 	       rc == -ECONNRESET || rc == -EPIPE || rc == -EOPNOTSUPP || rc == -EUSERS;
 }
 
-/* Begins again when the daemon was started again. The descriptor; -ENOENT: the mount has
- * ended. */
+/* Waits for the daemon that is started next, and begins again. The descriptor; -ENOENT:
+ * the mount has ended. */
 static int begin_again(struct watch *w, char **prefix)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000L};
@@ -206,7 +206,7 @@ static bool page_next(void *ctx, char **line)
 	return event != NULL;
 }
 
-/* Once: the page looks again after a second. */
+/* Tries once: the page calls this again after a second. */
 static void page_connect(void *ctx)
 {
 	struct page *p = ctx;
@@ -331,25 +331,20 @@ const struct ctl_command ctl_watch = {
     .summary = "what happens in a mount, as it happens",
     .help =
 	"\n"
-	"One line an event of the mount that DIR (the current directory) lies in: "
-	"refused,\n"
-	"fragment, torn-tail, repaired, oversize, denied, archived, rotated, sync-failed "
-	"and\n"
-	"whatever else the daemon's log gets, without its rate limit. Of events that are "
-	"about\n"
-	"a file, those below DIR. When the daemon dies and is started again the watch "
-	"goes\n"
-	"on; it ends when the mount does. Root, and the owner of the mount or of the "
-	"vault's\n"
-	"directory, see all of them, others what their own programs do.\n"
+	"Prints a line for each event of the mount in which DIR (the current\n"
+	"directory) lies: refused, fragment, torn-tail, repaired, oversize, denied,\n"
+	"archived, rotated, sync-failed and whatever else the daemon logs, without\n"
+	"the log's rate limit. Events about files are printed for files below DIR.\n"
+	"When the daemon dies and is started again the watch goes on; it ends with\n"
+	"the mount. Root, and the owner of the mount or of the vault's directory, see\n"
+	"all events, others what their own programs do.\n"
 	"\n"
-	"In a terminal it is a page with the numbers of `jsonlfsctl status` above the "
-	"events;\n"
-	"q ends it. Otherwise it is lines.\n"
+	"In a terminal it is a page with the numbers of `jsonlfsctl status` above the\n"
+	"events; q ends it. Otherwise it is lines.\n"
 	"\n"
 	"  --json     one JSON object a line\n"
-	"  --count=N  end after N events (watching, daemon-gone and mount-gone do not "
-	"count)\n"
+	"  --count=N  end after N events (watching, daemon-gone and mount-gone do not\n"
+	"             count)\n"
 	"\n"
 	"Exit status: 0, 8 when there is no mount to watch, 16 wrong usage.",
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl check: every governed file, every line. */
+/* jsonlfsctl check: reads every line of every governed file. */
 #include "ctl/check/check_pool.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ static int parse_jobs(struct request *r, const char *value)
 	return 0;
 }
 
-/* One argument that begins with a dash; may take the next. */
+/* Takes an option, and the argument behind it if that is its value. */
 static int parse_option(struct request *r, int argc, char **argv, int *i)
 {
 	const char *value;
@@ -58,17 +58,10 @@ static int parse_option(struct request *r, int argc, char **argv, int *i)
 
 static int parse(struct request *r, int argc, char **argv)
 {
-	int rc = 0, out = 1;
-	bool options = true;
+	int i = 0, out = 1, rc = 0;
 
-	for (int i = 1; i < argc && rc == 0; i++) {
-		if (options && strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (options && argv[i][0] == '-')
-			rc = parse_option(r, argc, argv, &i);
-		else
-			argv[out++] = argv[i];
-	}
+	while (rc == 0 && (i = ctl_next_option(argc, argv, i + 1, &out)) < argc)
+		rc = parse_option(r, argc, argv, &i);
 	if (out == 1)
 		argv[out++] = (char *)"."; /* argv[1] may be the NULL at its end */
 	r->paths = argv + 1;
@@ -82,10 +75,10 @@ struct run {
 	struct check_report *report;
 	struct check_pool *pool;
 	struct jsonl_policy *policy;
-	bool measuring; /* only add up sizes, for the progress line */
+	bool measuring; /* only add up the sizes, for the progress line */
 };
 
-/* Tells an error after all that files of earlier names have to say. */
+/* Reports an error, after the findings of all files before it. */
 static void tell_error(struct run *run, const char *shown, int code)
 {
 	check_pool_drain(run->pool);
@@ -135,7 +128,7 @@ static int visit_file(void *ctx, int dir, const char *name, const char *shown,
 	return 0;
 }
 
-/* A link inside the vault that would lead out of it. */
+/* Reports a symbolic link that leads out of the vault. */
 static int visit_link(void *ctx, int dir, const char *name, const char *shown,
 		      const char *path)
 {
@@ -157,7 +150,7 @@ static int visit_link(void *ctx, int dir, const char *name, const char *shown,
 
 /* ---- one path ---- */
 
-/* A file that is named is checked, whatever its name. */
+/* Checks a file named on the command line, governed or not. */
 static void check_file(struct run *run, const struct ctl_vault *v, const char *path)
 {
 	int fd = ctl_vault_open(v), rc;
@@ -177,7 +170,7 @@ static void check_directory(struct run *run, const struct ctl_vault *v, const ch
 	cleanup_close int fd = ctl_vault_open(v);
 	int rc = fd < 0 ? fd : 0;
 
-	/* How much there is to read is only worth a second walk when somebody watches. */
+	/* Only the progress line needs a first walk, which adds up the sizes. */
 	run->measuring = check_report_wants_total(run->report);
 	if (rc == 0 && run->measuring)
 		rc = ctl_walk(&walk, fd, path, v->prefix);
@@ -282,24 +275,23 @@ const struct ctl_command ctl_check = {
     .summary = "read every governed file and tell what is damaged, and where",
     .help =
 	"\n"
-	"PATH is a vault, mounted or bare, a directory in one, or a file (which is "
-	"checked\n"
-	"whatever its name); without it the current directory. Nothing is changed.\n"
+	"PATH is a vault, mounted or not, a directory in one, or a file (which is\n"
+	"checked whatever its name); without it the current directory. Nothing is\n"
+	"changed.\n"
 	"\n"
 	"  --json         one JSON document for programs instead of lines and a table\n"
-	"  --all          tell every finding; without it 20 of a file\n"
-	"  --jobs=N       so many threads; without it one for each processor\n"
-	"  --output=FILE  write the report to FILE, which is replaced when the report "
-	"is\n"
-	"                 whole: in a directory of root's, yours or the vault's owner\n"
+	"  --all          print every finding; without it 20 of a file\n"
+	"  --jobs=N       use N threads; without it one for each processor\n"
+	"  --output=FILE  write the report to FILE, which is replaced when the report\n"
+	"                 is whole; its directory must be root's, yours or that of the\n"
+	"                 vault's owner\n"
 	"\n"
-	"What is checked, and against what, as the mount has it (a mounted vault's own\n"
-	"options are the defaults): --match, --exclude, --generations, --maxdepth,\n"
-	"--maxrecord, --pipebuf, --value, --oversize, --blank, --config.\n"
+	"Which files are governed, and what a record is, is taken from the mount, or\n"
+	"from --match, --exclude, --generations, --maxdepth, --maxrecord, --pipebuf,\n"
+	"--value, --oversize, --blank, --config.\n"
 	"\n"
 	"Exit status: 0 clean, 4 damage was found, 8 something could not be read, 16\n"
 	"wrong usage; 4 and 8 add up. Notes (records of pipebuf bytes or more, blank\n"
-	"lines, a last record without its newline, links that lead out of the vault) "
-	"are\n"
-	"no damage.",
+	"lines, a last record without its newline, links that lead out of the vault)\n"
+	"are not damage.",
 };

@@ -13,15 +13,15 @@
 
 #define PART	   (32ULL << 20) /* bytes of a file that one thread reads at a time */
 #define JOBS_MAX   64
-#define QUEUED	   4	/* parts that are under way or wait, for each thread */
-#define KEPT	   1024 /* findings of a part that nobody has told yet */
+#define QUEUED	   4	/* parts that are being read or wait, per thread */
+#define KEPT	   1024 /* findings of a part that are not reported yet */
 #define LOOK_EVERY 200	/* milliseconds, for the progress line */
 
 struct file {
 	int fd;
 	char *shown;
 	struct jsonl_limits limits;
-	struct jsonl_check_counts sum; /* of the parts that were told */
+	struct jsonl_check_counts sum; /* of the parts that were reported */
 	int rc;
 };
 
@@ -42,14 +42,14 @@ struct check_pool {
 	struct check_report *report;
 	atomic_ullong read; /* bytes that the progress line does not have yet */
 	unsigned njobs;
-	size_t queued; /* parts from head on; of the telling thread alone */
+	size_t queued; /* parts from head on; for the reporting thread alone */
 	pthread_t threads[JOBS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* a part was added, or it is the end */
 	pthread_cond_t room; /* findings were taken */
 	pthread_cond_t told; /* a part has findings, or is done */
 	/* Under lock: */
-	struct part *head, *tail; /* in order; head is told next */
+	struct part *head, *tail; /* in order; head is reported next */
 	struct part *fresh;	  /* the first that no thread has taken */
 	bool ending;
 };
@@ -63,7 +63,7 @@ static int keep_finding(void *ctx, const struct jsonl_finding *f)
 	cleanup_unlock pthread_mutex_t *lock = &pool->lock;
 
 	pthread_mutex_lock(lock);
-	/* The part at the head is being told, so this ends. */
+	/* Ends when this part comes to the head, whose findings are taken. */
 	while (p->count == KEPT)
 		pthread_cond_wait(&pool->room, lock);
 	if (!p->findings)
@@ -136,8 +136,8 @@ static void wait_for_news(struct check_pool *pool)
 	(void)pthread_cond_timedwait(&pool->told, &pool->lock, &until);
 }
 
-/* Waits for findings of the part at the head, or its end. Their number; they are the
- * caller's, to free. */
+/* Waits until the part at the head has findings or is done. Returns their number;
+ * *findings is to be freed. */
 static size_t take_findings(struct check_pool *pool, struct part *p,
 			    struct jsonl_finding **findings)
 {
@@ -187,7 +187,7 @@ static void end_file(struct check_pool *pool, struct file *f)
 	free(f);
 }
 
-/* Tells the part at the head, when it is checked, and forgets it. */
+/* Reports the part at the head, waits until it is checked, and frees it. */
 static void tell_head(struct check_pool *pool)
 {
 	struct part *p = pool->head;
@@ -253,8 +253,8 @@ static int add_parts(struct check_pool *pool, struct file *f, uint64_t size)
 	while (to < UINT64_MAX) {
 		struct part *p = calloc(1, sizeof(*p));
 
-		/* A file without an end is not told, and not freed: that was all the
-		 * memory. */
+		/* The file's end is not reported, nor is it freed: memory has run
+		 * out. */
 		if (!p)
 			return -ENOMEM;
 		p->pool = pool;

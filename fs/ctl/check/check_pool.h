@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Several threads check files, and parts of large files, at once; what they find is told
- * in the order in which the files were added, as if it were one. All calls are of one
- * thread, which also tells: so a call may take long. Memory and descriptors are bounded
+/* Checks files, and parts of large files, in several threads. Findings are reported in
+ * the order in which the files were added, as if there were one. All calls come from one
+ * thread, which also reports: a call may take long. Memory and descriptors are bounded
  * by the number of threads. */
 #ifndef FS_CTL_CHECK_POOL_H
 #define FS_CTL_CHECK_POOL_H
@@ -16,7 +16,7 @@ struct check_pool *check_pool_new(struct check_report *report, unsigned jobs);
 /* Checks the open file `fd`, which is taken over in every case. 0 or -ENOMEM. */
 int check_pool_add(struct check_pool *pool, int fd, const char *shown,
 		   const struct jsonl_limits *limits) jsonl_must_check;
-/* Waits until everything that was added is checked and told. */
+/* Waits until everything that was added is checked and reported. */
 void check_pool_drain(struct check_pool *pool);
 /* Drains, ends the threads. */
 void check_pool_free(struct check_pool *pool);

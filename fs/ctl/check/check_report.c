@@ -10,7 +10,7 @@
 #include "base/stamp.h"
 #include "ctl/check/check_progress.h"
 
-#define TOLD_PER_FILE  20     /* findings that people are shown of a file */
+#define TOLD_PER_FILE  20     /* findings of a file that are printed without --all */
 #define JSON_FINDINGS  100000 /* of a whole report */
 #define JSON_LINKS     10000  /* the same */
 #define JSON_FILES     100000 /* the same */
@@ -76,8 +76,7 @@ void check_report_progress(struct check_report *r, uint64_t bytes)
 
 /* ---- mounted vaults ---- */
 
-/* Returns what the writers report holds against a program: that it relies on the mount.
- */
+/* Lists a program that relies on the mount, as its habits in writers.json say. */
 static void list_program(struct check_report *r, const char *mountpoint,
 			 const struct jsonl_report *writer)
 {
@@ -140,8 +139,8 @@ static bool is_listed(const struct check_report *r, const char *mountpoint)
 	return false;
 }
 
-/* A mount shows readers whole records only, so half a record at the end of a file is not
- * to be seen through it. */
+/* Notes that a vault is mounted: a mount shows whole records only, and so hides half a
+ * record at the end of a file. */
 void check_report_vault(struct check_report *r, const struct ctl_vault *v)
 {
 	const char *source = jsonl_report_get_string(v->status, "source");
@@ -315,7 +314,7 @@ static void add_kinds(struct jsonl_report *to, const struct jsonl_check_counts *
 	jsonl_report_add(to, notes ? "notes" : "damage", kinds);
 }
 
-/* Every line a record as the contract wants it; nothing is left to tidy. */
+/* Returns true when there is not even a note. */
 static bool is_compliant(const struct check_report *r)
 {
 	for (int i = 0; i < JSONL_FINDING_COUNT; i++)
@@ -329,10 +328,9 @@ static struct jsonl_report *take(struct jsonl_report **r)
 	return steal_ptr(r);
 }
 
-static bool print_json(struct check_report *r, char *const *paths, int npaths)
+static int print_json(struct check_report *r, char *const *paths, int npaths)
 {
 	struct jsonl_report *out = jsonl_report_object(), *list = jsonl_report_array();
-	cleanup_free char *text = NULL;
 	char when[JSONL_STAMP];
 
 	jsonl_stamp_text_now(0, when);
@@ -362,13 +360,7 @@ static bool print_json(struct check_report *r, char *const *paths, int npaths)
 	jsonl_report_add(out, "links", take(&r->links));
 	jsonl_report_add(out, "errors", take(&r->failures));
 	jsonl_report_add(out, "programs", take(&r->programs));
-	text = jsonl_report_text(out, true);
-	jsonl_report_free(out);
-	if (text)
-		ctl_print_json(text);
-	else
-		ctl_error("out of memory");
-	return text != NULL;
+	return ctl_print_report(out);
 }
 
 static void print_row(const char *name, uint64_t n)
@@ -421,7 +413,7 @@ int check_report_finish(struct check_report *r, char *const *paths, int npaths)
 		code |= CTL_FAILURE;
 	if (!r->json)
 		print_table(r);
-	else if (!print_json(r, paths, npaths))
-		code |= CTL_FAILURE;
+	else
+		code |= print_json(r, paths, npaths);
 	return code;
 }

@@ -12,9 +12,9 @@ struct check_report;
 struct check_report *check_report_new(bool json, bool all);
 void check_report_free(struct check_report *r);
 
-/* A path is going to be checked, of this vault. */
+/* Notes the vault of the path that is checked next. */
 void check_report_vault(struct check_report *r, const struct ctl_vault *v);
-/* Should the sizes be added up beforehand, for percents? */
+/* Returns true when sizes are to be added up beforehand, for percents. */
 bool check_report_wants_total(const struct check_report *r);
 void check_report_expect(struct check_report *r, uint64_t bytes);
 
@@ -22,9 +22,9 @@ void check_report_begin(struct check_report *r, const char *shown);
 void check_report_finding(struct check_report *r, const struct jsonl_finding *f);
 void check_report_progress(struct check_report *r, uint64_t bytes);
 void check_report_end(struct check_report *r, const struct jsonl_check_counts *counts);
-/* A symbolic link leads out of the vault. */
+/* Reports a symbolic link that leads out of the vault. */
 void check_report_link(struct check_report *r, const char *shown, const char *target);
-/* Something could not be read: code is -errno. */
+/* Reports that something could not be read: code is -errno. */
 void check_report_error(struct check_report *r, const char *shown, int code);
 
 /* Prints the sum; returns the exit code. */

@@ -10,7 +10,7 @@
 
 #define ROWS_MAX 500 /* of one table: more are counted */
 
-/* Loads nothing from elsewhere, and is readable by day and by night. */
+/* Loads nothing from elsewhere, and follows the browser's light or dark mode. */
 static const char STYLE[] =
     ":root{color-scheme:light dark}"
     "body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;"
@@ -89,7 +89,8 @@ static void count_tile(uint64_t n, const char *label, bool should_be_none)
 	tile(!should_be_none ? "" : n ? "bad" : "good", ctl_number(n, number), label);
 }
 
-/* `n`: the columns whose numbers stand at the right, as letters: "-n" is text, number. */
+/* Begins a table. `n` has a letter per column: n for numbers, which are aligned right, -
+ * for text. */
 static void table_begin(const char *const *heads, const char *n)
 {
 	(void)fputs("<div class=scroll><table>\n<tr>", stdout);
@@ -108,7 +109,7 @@ static void table_end(size_t rows)
 		       ctl_number(rows - ROWS_MAX, number));
 }
 
-/* Seconds since 1970 of 2026-11-20T10:11:12...; 0: it is no time. */
+/* Converts 2026-11-20T10:11:12... to seconds since 1970; 0: it is not a time. */
 static time_t seconds_of(const char *text)
 {
 	struct tm tm = {0};
@@ -175,7 +176,7 @@ static int by_file(const void *a, const void *b)
 	return strcmp(x ? x : "", y ? y : "");
 }
 
-/* The members of a list in the order of their files; to be freed. */
+/* Sorts the members of a list by their files; to be freed. */
 static const struct jsonl_report **sorted(const struct jsonl_report *list, size_t *count)
 {
 	size_t n = jsonl_report_length(list);
@@ -191,7 +192,8 @@ static const struct jsonl_report **sorted(const struct jsonl_report *list, size_
 	return all;
 }
 
-/* Returns the growth in a day, between two counts; a file that was rotated began at 0. */
+/* Prints the growth per day between two counts; after a rotation the count began at
+ * 0. */
 static void rate_cell(uint64_t now, uint64_t before, double days, bool bytes)
 {
 	uint64_t came = now >= before ? now - before : now;
@@ -415,7 +417,7 @@ static void print_data(const struct ctl_page *p)
 	text = jsonl_report_text(data, false);
 	jsonl_report_free(data);
 	(void)fputs(CTL_PAGE_DATA, stdout);
-	/* A name cannot end the script. */
+	/* A name must not end the script element. */
 	for (const char *c = text ? text : "{}"; *c; c++)
 		(void)fputs(*c == '<' ? "\\u003c" : (char[]){*c, '\0'}, stdout);
 	puts("</script>");

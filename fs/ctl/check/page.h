@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The page of `jsonlfsctl report --html`. One thread. */
+/* Prints the page of `jsonlfsctl report --html`. One thread. */
 #ifndef FS_CTL_PAGE_H
 #define FS_CTL_PAGE_H
 
 #include "report/report.h"
 
-/* The place where the page keeps its numbers for the next page; they end with </script>.
- */
+/* Marks where a page keeps its numbers for the next page; they end with </script>. */
 #define CTL_PAGE_DATA "<script type=\"application/json\" id=\"data\">"
 
 /* Documents as the commands print them with --json; all but the first may be NULL. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl report: one page about a vault, made of what the other commands say with
+/* jsonlfsctl report: makes a page about a vault from what other commands print with
  * --json. */
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ struct question {
 	const struct ctl_command *command;
 	const char *const *args;
 	const char *path;
-	bool quiet; /* what it has to complain about is no news */
+	bool quiet; /* without its messages */
 };
 
 static int run_command(void *ctx)
@@ -43,8 +43,8 @@ static int run_command(void *ctx)
 	return q->command->run(argc, argv);
 }
 
-/* The document that a command prints; NULL when it has none to tell. *code: its exit
- * code. */
+/* Runs a command and parses the document that it prints; NULL: there is none. *code: its
+ * exit code. */
 static struct jsonl_report *ask(const struct question *q, int *code)
 {
 	cleanup_close int fd = memfd_create("report", MFD_CLOEXEC);
@@ -63,8 +63,8 @@ static struct jsonl_report *ask(const struct question *q, int *code)
 	return text && len ? jsonl_report_parse(text) : NULL;
 }
 
-/* The data of an earlier page of this name, so that the new one can tell what has come
- * since; NULL: there is none. */
+/* Reads the data of an earlier page of this name, from which the new one computes what
+ * has come since; NULL: there is none. */
 static struct jsonl_report *read_earlier(const char *path)
 {
 	cleanup_close int fd = ctl_open_input(path);
@@ -101,7 +101,7 @@ static int make_page(const struct request *r)
 		jsonl_report_free(page.earlier);
 		return code ? code : CTL_FAILURE;
 	}
-	/* What is not mounted has no status, and may have no quarantine. */
+	/* Without a mount there is no status, and maybe no quarantine. */
 	page.status = ask(&(struct question){&ctl_status, check, r->path, true}, &other);
 	page.quarantine =
 	    ask(&(struct question){&ctl_quarantine, list, r->path, true}, &other);
@@ -154,19 +154,14 @@ const struct ctl_command ctl_report = {
     .summary = "one page about a vault, to be looked at in a browser",
     .help =
 	"\n"
-	"Of the vault or directory PATH (the current directory): for each file the "
-	"records and\n"
-	"bytes it has, and how many came a day since the page was made before; findings; "
-	"the\n"
-	"programs that rely on the mount; quarantine and archive by age. The page needs "
-	"nothing\n"
-	"beside itself.\n"
+	"Shows for the vault or directory PATH (the current directory) the records\n"
+	"and bytes of each file, and how many have come a day since the page was made\n"
+	"last; findings; the programs that rely on the mount; quarantine and archive\n"
+	"by age. The page loads nothing from elsewhere.\n"
 	"\n"
-	"  --html=FILE  the page, which is replaced when the new one is whole: in a "
-	"directory of\n"
-	"               root's, yours or the vault's owner\n"
+	"  --html=FILE  the page, which is replaced when the new one is whole; its\n"
+	"               directory must be root's, yours or that of the vault's owner\n"
 	"\n"
-	"Exit status: as of check: 0, 4 damage was found, 8 something could not be read, "
-	"16\n"
-	"wrong usage.",
+	"Exit status: as of check: 0, 4 damage was found, 8 something could not be\n"
+	"read, 16 wrong usage.",
 };

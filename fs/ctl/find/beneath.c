@@ -27,7 +27,7 @@ int ctl_open_file(int dir, const char *path, int flags, mode_t mode)
 	cleanup_close int fd = ctl_open_beneath(dir, path, flags, mode);
 	struct stat st;
 
-	/* A FIFO that nobody reads, when it is opened for writing. */
+	/* ENXIO: a FIFO that nobody reads, opened for writing. */
 	if (fd < 0)
 		return fd == -ENXIO ? -EINVAL : fd;
 	if (fstat(fd, &st) < 0)
@@ -72,7 +72,7 @@ struct search {
 	const struct ctl_mounts *mounts;
 	enum ctl_links links;
 	unsigned expanded;
-	bool climbing; /* towards the root: what was found before is nearer */
+	bool climbing; /* towards the root: a vault found before is nearer */
 	char *rest;    /* of the path */
 	int at;	       /* a directory, O_PATH */
 };
@@ -84,8 +84,8 @@ static void forget_vault(struct ctl_spot *s)
 	s->trusted = false;
 }
 
-/* Takes a directory for the vault's root if it has a state directory, unless that of an
- * outer one is to be trusted and this is not. In a mount such names mean nothing. */
+/* Takes a directory as the vault's root if it has a state directory; but an untrusted
+ * one does not replace a trusted one further out. In a mount such names mean nothing. */
 static int look_for_state(struct search *f, int dir)
 {
 	struct ctl_spot *s = f->s;
@@ -114,7 +114,8 @@ static bool is_same(int a, int b)
 	       x.st_ino == y.st_ino;
 }
 
-/* Finds the vault of a directory from below: at the start, and after "..". */
+/* Finds the vault by climbing from the current directory: at the start, and after
+ * "..". */
 static int look_above(struct search *f)
 {
 	cleanup_close int dir = fcntl(f->at, F_DUPFD_CLOEXEC, 3);
@@ -209,8 +210,7 @@ static bool next_name(struct search *f, char name[NAME_MAX + 1], int *rc)
 	return true;
 }
 
-/* A file that is no directory ends the path. 1: it has ended; 0: there is more; -errno.
- */
+/* Follows one name. 1: the path ends here; 0: there is more; or -errno. */
 static int step(struct search *f, const char *name)
 {
 	bool last = f->rest[strspn(f->rest, "/")] == '\0';
@@ -229,7 +229,7 @@ static int step(struct search *f, const char *name)
 	}
 	if (fd < 0)
 		return -errno;
-	/* A dead mount, and one that is closed to us, answers for the first time here. */
+	/* A dead mount, or one closed to us, says so at this first request. */
 	if (fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
 		return -errno;
 	if (S_ISLNK(st.st_mode))

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Finds what a path of the command line means, and opens files below a directory, without
- * being led astray. Users of a vault can put links, FIFOs and state directories of their
- * own where root looks: inside a vault no symbolic link is followed by any command. One
- * thread. */
+/* Resolves paths of the command line and opens files below a directory, safely for root:
+ * users can put links, FIFOs and state directories of their own into a vault, so no
+ * command follows a symbolic link inside one. One thread. */
 #ifndef FS_CTL_BENEATH_H
 #define FS_CTL_BENEATH_H
 
@@ -25,7 +24,7 @@ struct ctl_spot {
 
 enum ctl_links {
 	CTL_LINKS_OUTSIDE, /* links outside of vaults are followed */
-	CTL_LINKS_OWN,	   /* of these, those that are root's or ours */
+	CTL_LINKS_OWN,	   /* only those owned by root or by us */
 };
 
 /* Finds what `path` means. The nearest directory with a trusted .jsonlfs is its vault,

@@ -31,7 +31,7 @@ int ctl_content_new(void)
 
 	if (fd >= 0)
 		return fd;
-	/* A file system without such files. */
+	/* Not every file system has files without a name. */
 	f = tmpfile();
 	fd = f ? fcntl(fileno(f), F_DUPFD_CLOEXEC, 3) : -1;
 	if (fd < 0)
@@ -104,7 +104,7 @@ static int judge_one(void *ctx, const struct jsonl_finding *f)
 {
 	struct judging *j = ctx;
 
-	/* One of them: a number that ends the content. It does end there. */
+	/* Such as a number at the end, which might go on: here nothing follows. */
 	if (jsonl_finding_is_note(f->kind))
 		return 0;
 	if (j->bad++ < TOLD_MAX)

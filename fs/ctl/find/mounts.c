@@ -17,7 +17,7 @@
 
 /* ---- reading the table ---- */
 
-/* Spaces and the like stand as \ooo in mountinfo. */
+/* Decodes \ooo, as mountinfo writes spaces and the like. */
 static void unescape(char *s)
 {
 	char *out = s;
@@ -134,7 +134,7 @@ const struct ctl_mount *ctl_mounts_of(const struct ctl_mounts *m, int fd)
 	struct fs_fdinfo info;
 	char path[64];
 
-	/* The kernel answers this without a question to the daemon, which may be dead. */
+	/* The kernel answers this without asking the daemon, which may be dead. */
 	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	if (!m->count || fs_fdinfo_read(AT_FDCWD, path, &info) || info.mount <= 0)
 		return NULL;
@@ -192,8 +192,7 @@ static char *explain_denied(const struct ctl_mount *mount)
 	return n < 0 ? NULL : text;
 }
 
-/* Returns true when `path` is in a mount that answers. Relative paths may be in one that
- * is gone. */
+/* Returns true when the mount at `path` answers. */
 static bool is_alive(const char *path)
 {
 	struct stat st;
@@ -219,7 +218,8 @@ static char *explain_dead(const char *path, const char *absolute)
 	return n < 0 ? NULL : text;
 }
 
-/* The path as the shell calls it. A directory in a dead mount has no other name. */
+/* Makes a path absolute. A current directory in a dead mount has no other name than the
+ * shell's PWD. To be freed; NULL when it cannot be told. */
 static char *absolute_path(const char *path)
 {
 	/* One thread. NOLINTNEXTLINE(concurrency-mt-unsafe) */

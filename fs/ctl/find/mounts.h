@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The mounts of jsonlfs as the kernel lists them. What it says of them is true whatever a
- * daemon or a directory claims: which device, mounted where, by which user. One thread.
- */
+/* Lists the mounts of jsonlfs from the kernel's table: which device, mounted where, by
+ * which user. Unlike what a daemon or a directory claims, that is certain. One
+ * thread. */
 #ifndef FS_CTL_MOUNTS_H
 #define FS_CTL_MOUNTS_H
 
@@ -13,8 +13,7 @@
 struct ctl_mount {
 	unsigned long id;
 	dev_t dev;
-	uid_t
-	    owner;  /* the user who mounted it: his daemon answers for everything in it */
+	uid_t owner; /* the user who mounted it, whose daemon answers for all in it */
 	char *root; /* the part of the vault that is mounted: "/", or "/sub" (bind) */
 	char *point;  /* where it is mounted */
 	char *source; /* the backing directory */

@@ -12,8 +12,8 @@ struct ctl_names {
 	size_t count, cap;
 };
 
-/* Adds those that wanted() answers not 0 for. 0 or -errno; pair with _free in any case.
- */
+/* Adds the names for which wanted() returns not 0. 0 or -errno; pair with _free in any
+ * case. */
 int ctl_names_read(struct ctl_names *n, int dir,
 		   int (*wanted)(void *ctx, const char *name, unsigned char type),
 		   void *ctx) jsonl_must_check;

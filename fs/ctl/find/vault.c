@@ -61,7 +61,7 @@ int ctl_vault_state(const struct ctl_vault *v, const char *state)
 	}
 	if (rc < 0)
 		return rc;
-	/* Of a mount the daemon says what it is. */
+	/* In a mount the daemon vouches for it. */
 	if (!(v->mount && !state) && !ctl_is_trusted(fd, NULL))
 		return -EKEYREJECTED;
 	return steal_fd(&fd);
@@ -85,7 +85,7 @@ static char *path_of(int fd)
 	return steal_ptr(&path);
 }
 
-/* `path` without `root`, which it begins with, and without a slash before and behind. */
+/* Returns `path` relative to `root`, which it begins with. */
 static const char *below(const char *path, const char *root)
 {
 	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
@@ -118,7 +118,7 @@ static int open_mounted(struct ctl_vault *v, char **inner, const char *dir)
 	return v->root ? 0 : -ENOMEM;
 }
 
-/* The root is the directory itself where there is no vault. */
+/* Opens the root of a bare vault; where there is no vault, the directory itself. */
 static int open_bare(struct ctl_vault *v, char **inner, const char *dir)
 {
 	v->root_fd =
@@ -172,8 +172,8 @@ static int fill(struct ctl_vault *v, const char *path)
 	return 0;
 }
 
-/* Returns true when the current directory is in a mount that has been taken away. The
- * kernel says so, glibc does not. */
+/* Returns true when the current directory is in a mount that was unmounted. The system
+ * call says so, getcwd() of glibc does not. */
 static bool is_unreachable(void)
 {
 	static const char mark[] = "(unreachable)";
@@ -244,7 +244,7 @@ int ctl_open_input(const char *path)
 
 	if (rc < 0)
 		return rc;
-	/* Descriptors that the shell has opened have no path. */
+	/* A pipe that the shell has made (/dev/fd/N) cannot be found by names. */
 	if (v.spot.missing && !v.mount && !v.is_vault) {
 		rc = open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
 		rc = rc < 0 ? -errno : rc;

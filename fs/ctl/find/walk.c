@@ -128,8 +128,8 @@ static bool is_level(const struct level *l, int fd)
 	       st.st_ino == l->ino;
 }
 
-/* Opens the directory above `below` again. When that was moved meanwhile ".." is another
- * one: then by its path. */
+/* Opens the directory above `below` again: by "..", or by its path if `below` was moved
+ * away meanwhile. */
 static void reopen(struct walker *k, struct level *l, int below)
 {
 	cleanup_close int fd =
@@ -211,7 +211,7 @@ static int visit(struct walker *k, const char *name)
 	return 0;
 }
 
-/* A level has no more names. */
+/* Ends the pass over a level, of which left() makes two: files, then directories. */
 static void end_pass(struct walker *k, struct level *l)
 {
 	if (!k->w->left || l->directories) {
@@ -237,7 +237,7 @@ static int run(struct walker *k)
 		else
 			end_pass(k, l);
 	}
-	/* What is left when it has ended early. */
+	/* Levels are left if it has ended early. */
 	while (k->depth) {
 		struct level *l = &k->levels[--k->depth];
 

@@ -11,8 +11,8 @@
 
 struct ctl_walk {
 	const struct jsonl_policy *policy;
-	bool every;   /* not only governed files */
-	bool shallow; /* this directory, none below */
+	bool every;   /* all files, not only governed ones */
+	bool shallow; /* this directory, not those below */
 	/* A governed file: `name` in directory `dir`; `shown` is the path for people,
 	 * `path` the one that the policy sees. Not 0 ends the walk. */
 	int (*file)(void *ctx, int dir, const char *name, const char *shown,
@@ -23,7 +23,7 @@ struct ctl_walk {
 	/* All files of the directory `shown` have been visited. May be NULL; with it
 	 * the files of a directory come before the directories in it. */
 	void (*left)(void *ctx, int dir, const char *shown);
-	/* What could not be looked at; the walk goes on. */
+	/* Something could not be looked at; the walk goes on. */
 	void (*error)(void *ctx, const char *shown, int code);
 	void *ctx;
 };

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl archive: what unlink, rewrites and repair have kept. */
+/* jsonlfsctl archive: lists, restores and drops files that unlink, rewrites and repair
+ * have kept. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/archived.h"
 #include "base/cleanup.h"
-#include "ctl/ask/control.h"
 #include "ctl/ctl.h"
 #include "ctl/find/names.h"
 #include "ctl/find/vault.h"
 #include "ctl/kept/archive.h"
+#include "ctl/kept/drop.h"
 #include "ctl/kept/selection.h"
 
-/* 20261120T101112.123456789Z-... as 2026-11-20T10:11:12.123456789Z. */
+/* Converts the time that begins an entry's name, 20261120T101112.123456789Z-..., to
+ * 2026-11-20T10:11:12.123456789Z. */
 static void decode_time(const char *name, char text[40])
 {
 	if (strlen(name) > 26 && name[8] == 'T' && name[15] == '.' && name[25] == 'Z')
@@ -62,16 +63,6 @@ static int print_list(struct jsonl_report *list, uint64_t files, uint64_t bytes)
 	return ctl_print_report(o);
 }
 
-bool archive_is_name(const char *name)
-{
-	return name[0] && name[0] != '.' && !strchr(name, '/');
-}
-
-static int wanted(void *ctx, const char *name)
-{
-	return name[0] != '.';
-}
-
 static int list_names(const struct archive_request *r, int dir, const struct ctl_names *names)
 {
 	struct jsonl_report *list = r->json ? jsonl_report_array() : NULL;
@@ -112,23 +103,6 @@ int archive_open(const struct archive_request *r, const struct ctl_vault *v,
 	return state < 0 ? state : ctl_entries_open(e, v, state, "archive");
 }
 
-int archive_unreadable(const struct archive_request *r, int rc)
-{
-	if (rc == -ENOENT || rc == -ENOTDIR)
-		ctl_error(
-		    "%s: no state directory with an archive here: this vault has nothing "
-		    "in it, or it is no vault: name the vault, mounted or not, or the "
-		    "directory that state= names with --state",
-		    r->rest[0]);
-	else if (rc == -EACCES || rc == -EPERM)
-		ctl_error("%s: while the vault is not mounted its archive is for root: "
-			  "mount it, or try as root",
-			  r->rest[0]);
-	else
-		ctl_error("%s: %s", r->rest[0], ctl_explain(r->rest[0], rc));
-	return CTL_FAILURE;
-}
-
 static int list(const struct archive_request *r, const struct ctl_vault *v)
 {
 	struct ctl_names names = {0};
@@ -136,8 +110,9 @@ static int list(const struct archive_request *r, const struct ctl_vault *v)
 	int rc = archive_open(r, v, &e), code;
 
 	if (rc == 0)
-		rc = ctl_entries_read(&e, wanted, NULL, &names);
-	code = rc < 0 ? archive_unreadable(r, rc) : list_names(r, e.dir, &names);
+		rc = ctl_entries_read(&e, NULL, NULL, &names);
+	code = rc < 0 ? ctl_entries_unreadable("archive", r->rest[0], rc)
+		      : list_names(r, e.dir, &names);
 	ctl_names_free(&names);
 	ctl_entries_close(&e);
 	return code;
@@ -145,70 +120,20 @@ static int list(const struct archive_request *r, const struct ctl_vault *v)
 
 /* ---- drop ---- */
 
-static int drop_names(const struct archive_request *r, int dir, char *const *names, int count)
-{
-	int code = 0;
-
-	for (int i = 0; i < count; i++) {
-		const char *name = names[i];
-		bool good = archive_is_name(name);
-
-		if (good && unlinkat(dir, name, 0) == 0)
-			continue;
-		ctl_error("%s: %s: jsonlfsctl archive list tells the names", name,
-			  good ? jsonl_error_text(-errno) : "no name of an entry");
-		code = CTL_FAILURE;
-	}
-	if (fsync(dir) < 0) {
-		ctl_error("%s: %s", r->rest[0], jsonl_error_text(-errno));
-		code = CTL_FAILURE;
-	}
-	return code;
-}
-
-static int drop_these(const struct archive_request *r, const struct ctl_vault *v, int dir,
-		      char *const *names, int count)
-{
-	int code = ctl_control_drop(v, "archive-drop", r->rest[0], names, count);
-	const struct ctl_mount *mount;
-
-	if (code != -ENOENT)
-		return code;
-	if (ctl_vault_has_mount(v, dir, &mount)) {
-		ctl_vault_refuse("archive drop", r->rest[0], mount);
-		return CTL_FAILURE;
-	}
-	return drop_names(r, dir, names, count);
-}
-
-static int drop_selected(const struct archive_request *r, const struct ctl_vault *v,
-			 const struct ctl_entries *e)
-{
-	struct ctl_names names = {0};
-	char number[CTL_NUMBER];
-	int rc = ctl_selection_read(&r->selection, e, &names);
-	int code = rc < 0	 ? archive_unreadable(r, rc)
-		   : names.count ? drop_these(r, v, e->dir, names.list, (int)names.count)
-				 : 0;
-
-	if (code == 0)
-		printf("%s %s removed\n", ctl_number(names.count, number),
-		       names.count == 1 ? "entry was" : "entries were");
-	ctl_names_free(&names);
-	return code;
-}
-
 static int drop(const struct archive_request *r, const struct ctl_vault *v)
 {
 	struct ctl_entries e;
-	int rc = archive_open(r, v, &e), code;
+	const struct ctl_drop d = {.part = "archive",
+				   .path = r->rest[0],
+				   .vault = v,
+				   .entries = &e,
+				   .selection = &r->selection,
+				   .names = r->rest + 1,
+				   .count = r->count - 1};
+	int rc = archive_open(r, v, &e);
+	int code =
+	    rc < 0 ? ctl_entries_unreadable("archive", r->rest[0], rc) : ctl_drop(&d);
 
-	if (rc < 0)
-		code = archive_unreadable(r, rc);
-	else if (r->count > 1)
-		code = drop_these(r, v, e.dir, r->rest + 1, r->count - 1);
-	else
-		code = drop_selected(r, v, &e);
 	ctl_entries_close(&e);
 	return code;
 }
@@ -230,15 +155,10 @@ static const struct {
 
 static int parse(struct archive_request *r, int argc, char **argv)
 {
-	bool options = true;
-	int out = 1, code;
+	int i = 0, out = 1, code;
 
-	for (int i = 1; i < argc; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (strcmp(argv[i], "--json") == 0)
+	while ((i = ctl_next_option(argc, argv, i + 1, &out)) < argc) {
+		if (strcmp(argv[i], "--json") == 0)
 			r->json = true;
 		else if ((code = ctl_selection_take(&ctl_archive, &r->selection, argc,
 						    argv, &i)) > 1)
@@ -308,26 +228,23 @@ const struct ctl_command ctl_archive = {
     .summary = "files that were removed, replaced or repaired, as they were",
     .help =
 	"\n"
-	"PATH is a vault, mounted or not, or any directory in it. Root, and the owner of "
-	"a\n"
-	"mounted vault, list and drop all entries; others see those of their own files, "
-	"and\n"
-	"restore what they can read. Not mounted it is for root.\n"
+	"PATH is a vault, mounted or not, or any directory in it. In a mounted vault\n"
+	"root and the owner of the mount list and drop all entries; others see those\n"
+	"of their own files, and restore what they can read. An unmounted vault is\n"
+	"for root.\n"
 	"\n"
 	"  list [--json] PATH  the files: when they came, how large, from where\n"
-	"  restore PATH NAME   put a file back where it was, with its owner, mode and "
-	"times,\n"
-	"                      if nothing is there and all of its lines are records\n"
+	"  restore PATH NAME   put a file back where it was, with its owner, mode and\n"
+	"                      times, if nothing is there and all of its lines are\n"
+	"                      records\n"
 	"    --as=PATH         put it there instead\n"
 	"  drop PATH NAME...   remove files from the archive, for good\n"
 	"    --all             all of them, without a NAME\n"
-	"    --older-than=AGE  those that came so long ago: a number and s, m, h, d or "
-	"w\n"
+	"    --older-than=AGE  those older than a number and s, m, h, d or w\n"
 	"    --owner=USER      those that belong to this user\n"
 	"\n"
 	"  --state=DIR         the state directory, if it is not .jsonlfs in the vault\n"
 	"\n"
-	"Exit status: 0, 4 not all lines are records and nothing was restored, 8 "
-	"something\n"
-	"could not be read or done, 16 wrong usage.",
+	"Exit status: 0, 4 not all lines are records and nothing was restored, 8\n"
+	"something could not be read or done, 16 wrong usage.",
 };

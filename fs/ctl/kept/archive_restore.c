@@ -22,7 +22,7 @@
 #define CTL_MAXDEPTH  128
 #define CTL_MAXRECORD (16U << 20)
 
-/* 0, JSONL_TRAILING or the like when a line is no record, -errno. */
+/* Checks that all lines are records. 0, a verdict if not, or -errno. */
 static int judge(int fd)
 {
 	const struct jsonl_limits limits = {
@@ -34,8 +34,8 @@ static int judge(int fd)
 	return rc ? rc : jsonl_check_damage(&counts) ? JSONL_UNKNOWN_TAIL : 0;
 }
 
-/* Beside its place first, then by a rename, so that it is there as a whole or not at all:
- * in a mount that is where it is judged once more. */
+/* Copies the file beside its place and renames the copy, so that all of it appears or
+ * nothing. In a mount the daemon judges it once more at the rename. */
 static int put(int fd, int dir, const char *name)
 {
 	struct jsonl_replace to;
@@ -56,7 +56,7 @@ static int put(int fd, int dir, const char *name)
 	return rc;
 }
 
-/* Moves the file to the place in the vault that the entry's name has. Follows no link:
+/* Copies the file to the place in the vault that the entry's name gives. Follows no link:
  * users may have made some of the directories on the way. */
 static int put_back(int fd, const struct ctl_vault *v, const char *path)
 {
@@ -108,8 +108,9 @@ static const char *explain(const char *target, int rc)
 	}
 }
 
-/* Has the daemon put it back: who keeps the vault may restore what he could not have read. 0, a
- * verdict or -errno; -EACCES: he does not, or there is no daemon. */
+/* Asks the daemon to put the file back: those who keep the vault may restore files that
+ * they cannot read. 0, a verdict or -errno; -EACCES: the caller is not one of them, or
+ * there is no daemon. */
 static int put_by_daemon(const struct ctl_vault *v, const char *name)
 {
 	struct jsonl_report *request = ctl_control_request("archive-restore");
@@ -127,7 +128,7 @@ static int restore_entry(const struct archive_request *r, const struct ctl_vault
 	cleanup_free char *target = NULL;
 	struct jsonl_archived said;
 	cleanup_close int fd =
-	    archive_is_name(name) ? ctl_open_file(dir, name, O_RDONLY, 0) : -EINVAL;
+	    ctl_entries_is_name(name) ? ctl_open_file(dir, name, O_RDONLY, 0) : -EINVAL;
 	bool others = fd == -EACCES && v->mount && !r->as;
 	int rc;
 
@@ -166,7 +167,8 @@ int archive_restore(const struct archive_request *r, const struct ctl_vault *v)
 {
 	struct ctl_entries e;
 	int rc = archive_open(r, v, &e);
-	int code = rc < 0 ? archive_unreadable(r, rc) : restore_entry(r, v, e.dir);
+	int code = rc < 0 ? ctl_entries_unreadable("archive", r->rest[0], rc)
+			  : restore_entry(r, v, e.dir);
 
 	ctl_entries_close(&e);
 	return code;

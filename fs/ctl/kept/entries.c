@@ -52,13 +52,18 @@ int ctl_entries_open(struct ctl_entries *e, const struct ctl_vault *v, int state
 	rc = ask_daemon(e, v, part);
 	e->told = true;
 	ctl_names_sort(&e->names);
-	/* Without a daemon it is for those who may list it. */
+	/* Without a daemon only those who may list the directory see entries. */
 	return rc == -ENOENT ? -EACCES : rc;
 }
 
-static int is_any(void *ctx, const char *name, unsigned char type)
+bool ctl_entries_is_name(const char *name)
 {
-	return name[0] != '.';
+	return name[0] && name[0] != '.' && !strchr(name, '/');
+}
+
+static int is_entry(void *ctx, const char *name, unsigned char type)
+{
+	return ctl_entries_is_name(name);
 }
 
 int ctl_entries_read(const struct ctl_entries *e,
@@ -67,13 +72,36 @@ int ctl_entries_read(const struct ctl_entries *e,
 {
 	struct ctl_names all = {0};
 	const struct ctl_names *from = e->told ? &e->names : &all;
-	int rc = e->told ? 0 : ctl_names_read(&all, e->dir, is_any, NULL);
+	int rc = e->told ? 0 : ctl_names_read(&all, e->dir, is_entry, NULL);
 
 	for (size_t i = 0; i < from->count && rc == 0; i++)
-		if (wanted(ctx, from->list[i]))
+		if (ctl_entries_is_name(from->list[i]) &&
+		    (!wanted || wanted(ctx, from->list[i])))
 			rc = ctl_names_add(names, from->list[i]);
 	ctl_names_free(&all);
 	return rc;
+}
+
+int ctl_entries_unreadable(const char *part, const char *path, int rc)
+{
+	bool archive = strcmp(part, "archive") == 0;
+
+	if (rc == -ENOENT || rc == -ENOTDIR)
+		ctl_error("%s: %s or it is no vault: name the vault, mounted or not, or "
+			  "the directory that state= names with --state",
+			  path,
+			  archive
+			      ? "no state directory with an archive here: this vault "
+				"has nothing in it,"
+			      : "no state directory with a quarantine here: this vault "
+				"has nothing set aside,");
+	else if (rc == -EACCES || rc == -EPERM)
+		ctl_error("%s: while the vault is not mounted its %s is for root: mount "
+			  "it, or try as root",
+			  path, part);
+	else
+		ctl_error("%s: %s", path, ctl_explain(path, rc));
+	return CTL_FAILURE;
 }
 
 void ctl_entries_close(struct ctl_entries *e)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl quarantine: what was set aside, and the way back. */
+/* jsonlfsctl quarantine: lists, shows, restores and drops what was set aside. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "ctl/ask/control.h"
 #include "ctl/find/names.h"
+#include "ctl/kept/drop.h"
 #include "ctl/kept/quarantine_restore.h"
 #include "ctl/kept/quarantine_store.h"
 #include "ctl/kept/selection.h"
@@ -19,25 +19,13 @@ struct request {
 	bool json, again;
 	const char *state, *edited;
 	struct ctl_options options;	/* restore: what a record is */
-	bool judged;			/* some of them were given */
-	struct ctl_selection selection; /* drop: of which entries, if not by name */
-	char **rest;			/* what is no option: PATH, NAME... */
+	bool judged;			/* an option of these was given */
+	struct ctl_selection selection; /* drop: which entries, unless by name */
+	char **rest;			/* arguments besides options: PATH, NAME... */
 	int count;
 };
 
 /* ---- list ---- */
-
-static int wanted(void *ctx, const char *name)
-{
-	return ctl_store_is_name(name);
-}
-
-static const char *text_of(const struct jsonl_report *line, const char *key)
-{
-	const char *text = jsonl_report_get_string(line, key);
-
-	return text ? text : "?";
-}
 
 enum { EVENT, REASON, PROGRAM, PATH, COLUMNS };
 static const char *const columns[COLUMNS] = {"event", "reason", "program", "path"};
@@ -51,7 +39,8 @@ static void measure(const struct ctl_store *s, const struct ctl_names *names, si
 		    ctl_store_line(s, names->list[i], &restored, &events);
 
 		for (size_t c = 0; c < COLUMNS; c++)
-			width[c] = ctl_column_width(width[c], text_of(line, columns[c]));
+			width[c] =
+			    ctl_column_width(width[c], ctl_text_of(line, columns[c]));
 	}
 }
 
@@ -61,14 +50,14 @@ static void print_entry(const char *name, const struct stat *st,
 {
 	char bytes[CTL_NUMBER], when[20];
 
-	/* The fraction of the second is part of the name. */
-	(void)snprintf(when, sizeof(when), "%.19s", text_of(line, "time"));
+	/* Without the fraction of the second, which the name has. */
+	(void)snprintf(when, sizeof(when), "%.19s", ctl_text_of(line, "time"));
 	ctl_print_column(when, 21);
-	ctl_print_column(text_of(line, "event"), width[EVENT]);
-	ctl_print_column(text_of(line, "reason"), width[REASON]);
+	ctl_print_column(ctl_text_of(line, "event"), width[EVENT]);
+	ctl_print_column(ctl_text_of(line, "reason"), width[REASON]);
 	printf("%10s  ", ctl_bytes((uint64_t)st->st_size, bytes));
-	ctl_print_column(text_of(line, "program"), width[PROGRAM]);
-	ctl_print_column(text_of(line, "path"), width[PATH]);
+	ctl_print_column(ctl_text_of(line, "program"), width[PROGRAM]);
+	ctl_print_column(ctl_text_of(line, "path"), width[PATH]);
 	(void)ctl_print_name(stdout, name);
 	if (events > 1)
 		printf("  (%llu events)", (unsigned long long)events);
@@ -154,7 +143,7 @@ static int list(const struct request *r)
 
 	if (code)
 		return code;
-	rc = ctl_entries_read(&s.files, wanted, NULL, &names);
+	rc = ctl_entries_read(&s.files, NULL, NULL, &names);
 	if (rc < 0) {
 		ctl_error("%s: %s", r->rest[0], jsonl_error_text(rc));
 		code = CTL_FAILURE;
@@ -168,23 +157,23 @@ static int list(const struct request *r)
 
 /* ---- show ---- */
 
-/* A reader at a terminal is told where it comes from. */
+/* Tells a user at a terminal where the bytes came from. */
 static void tell_origin(const struct jsonl_report *line)
 {
 	(void)fputs("# ", stderr);
-	(void)ctl_print_name(stderr, text_of(line, "time"));
+	(void)ctl_print_name(stderr, ctl_text_of(line, "time"));
 	(void)fputs(", ", stderr);
-	(void)ctl_print_name(stderr, text_of(line, "text"));
+	(void)ctl_print_name(stderr, ctl_text_of(line, "text"));
 	(void)fprintf(stderr, " at byte %llu, by ",
 		      (unsigned long long)jsonl_report_get_uint(line, "offset"));
-	(void)ctl_print_name(stderr, text_of(line, "program"));
+	(void)ctl_print_name(stderr, ctl_text_of(line, "program"));
 	(void)fputs(", of ", stderr);
-	(void)ctl_print_name(stderr, text_of(line, "path"));
+	(void)ctl_print_name(stderr, ctl_text_of(line, "path"));
 	(void)fputc('\n', stderr);
 }
 
-/* Standard output has the bytes and nothing else, so that they can be edited; a terminal
- * has lines that can do nothing to it. */
+/* Prints the bytes and nothing else, so that they can be edited; on a terminal they are
+ * escaped. */
 static void print_data(const char *data, size_t len)
 {
 	if (isatty(STDOUT_FILENO) != 1) {
@@ -244,70 +233,21 @@ static int restore(const struct request *r)
 
 /* ---- drop ---- */
 
-static int drop_names(const struct ctl_store *s, const struct request *r,
-		      char *const *names, int count)
-{
-	int code = 0;
-
-	for (int i = 0; i < count; i++) {
-		bool good = ctl_store_is_name(names[i]);
-
-		if (good && unlinkat(s->files.dir, names[i], 0) == 0)
-			continue;
-		ctl_error("%s: %s", names[i],
-			  good ? jsonl_error_text(-errno) : "no name of an entry");
-		code = CTL_FAILURE;
-	}
-	if (fsync(s->files.dir) < 0) {
-		ctl_error("%s: %s", r->rest[0], jsonl_error_text(-errno));
-		code = CTL_FAILURE;
-	}
-	return code;
-}
-
-static int drop_these(const struct ctl_store *s, const struct request *r,
-		      char *const *names, int count)
-{
-	int code =
-	    ctl_control_drop(&s->vault, "quarantine-drop", r->rest[0], names, count);
-	const struct ctl_mount *mount;
-
-	if (code != -ENOENT)
-		return code;
-	if (ctl_vault_has_mount(&s->vault, s->files.dir, &mount)) {
-		ctl_vault_refuse("quarantine drop", r->rest[0], mount);
-		return CTL_FAILURE;
-	}
-	return drop_names(s, r, names, count);
-}
-
-static int drop_selected(const struct ctl_store *s, const struct request *r)
-{
-	struct ctl_names names = {0};
-	char number[CTL_NUMBER];
-	int rc = ctl_selection_read(&r->selection, &s->files, &names), code;
-
-	if (rc < 0)
-		ctl_error("%s: %s", r->rest[0], jsonl_error_text(rc));
-	code = rc < 0	     ? CTL_FAILURE
-	       : names.count ? drop_these(s, r, names.list, (int)names.count)
-			     : 0;
-	if (code == 0)
-		printf("%s %s removed\n", ctl_number(names.count, number),
-		       names.count == 1 ? "entry was" : "entries were");
-	ctl_names_free(&names);
-	return code;
-}
-
 static int drop(const struct request *r)
 {
 	struct ctl_store s;
+	const struct ctl_drop d = {.part = "quarantine",
+				   .path = r->rest[0],
+				   .vault = &s.vault,
+				   .entries = &s.files,
+				   .selection = &r->selection,
+				   .names = r->rest + 1,
+				   .count = r->count - 1};
 	int code = ctl_store_open(&s, r->rest[0], r->state);
 
 	if (code)
 		return code;
-	code = r->count > 1 ? drop_these(&s, r, r->rest + 1, r->count - 1)
-			    : drop_selected(&s, r);
+	code = ctl_drop(&d);
 	ctl_store_close(&s);
 	return code;
 }
@@ -403,45 +343,35 @@ const struct ctl_command ctl_quarantine = {
     .synopsis =
 	"list|show|restore|drop [--json] [--all] [--older-than=AGE] [--owner=USER] "
 	"[--state=DIR] [--OPTION=VALUE...] PATH [NAME...]",
-    .summary = "what was set aside, and the way back",
+    .summary = "list, restore or drop what was set aside",
     .help =
 	"\n"
-	"PATH is a vault, mounted or not, or any directory in it. Root, and the owner of "
-	"a\n"
-	"mounted vault, list and drop all entries; others see those of their own files "
-	"and of\n"
-	"their own writes, and restore what they can read. Not mounted it is for root.\n"
+	"PATH is a vault, mounted or not, or any directory in it. In a mounted vault\n"
+	"root and the owner of the mount list and drop all entries; others see those\n"
+	"of their own files and of their own writes, and restore what they can read.\n"
+	"An unmounted vault is for root.\n"
 	"\n"
-	"  list [--json] PATH      the entries: when, why, by which program, of "
-	"which file\n"
-	"  show PATH NAME          the bytes of an entry, as they came\n"
-	"  restore PATH NAME       append the records of an entry to the file that "
-	"they were\n"
-	"                          for: all of its lines must be records, else "
-	"nothing is\n"
-	"                          appended\n"
-	"    --edited=FILE         append FILE (- is standard input), which was made "
-	"of the\n"
-	"                          entry by hand\n"
-	"    --again               also when it was restored before\n"
-	"    --config=FILE         what a record is, by this configuration file; "
-	"without it\n"
-	"                          by that of the mount; also --value, --maxdepth, "
-	"--maxrecord\n"
+	"  list [--json] PATH      the entries: when, why, by which program, of which\n"
+	"                          file\n"
+	"  show PATH NAME          the bytes of an entry, unchanged\n"
+	"  restore PATH NAME       append the records of an entry to the file that they\n"
+	"                          were meant for, if all of its lines are records\n"
+	"    --edited=FILE         append FILE (- is standard input) instead, an edited\n"
+	"                          copy of the entry\n"
+	"    --again               even if it was restored before\n"
+	"    --config=FILE         take what a record is from this configuration file,\n"
+	"                          not from the mount; also --value, --maxdepth,\n"
+	"                          --maxrecord\n"
 	"  drop PATH NAME...       remove entries, for good\n"
 	"    --all                 all of them, without a NAME\n"
-	"    --older-than=AGE      those that came so long ago: a number and s, m, h, d "
-	"or w\n"
+	"    --older-than=AGE      those older than a number and s, m, h, d or w\n"
 	"    --owner=USER          those that belong to this user\n"
 	"\n"
-	"  --state=DIR             the state directory, if it is not .jsonlfs in the "
-	"vault\n"
+	"  --state=DIR             the state directory, if not .jsonlfs in the vault\n"
 	"\n"
-	"A program may have sent the good records of a refused write again: before "
-	"restoring\n"
-	"look whether they are in the file already.\n"
+	"A program may have written the good records of a refused write again: look\n"
+	"whether they are in the file already before you restore them.\n"
 	"\n"
-	"Exit status: 0, 4 a line is no record and nothing was restored, 8 something "
-	"could\n"
-	"not be read or done, 16 wrong usage.",
+	"Exit status: 0, 4 a line is not a record and nothing was restored, 8\n"
+	"something could not be read or done, 16 wrong usage.",
 };

@@ -44,7 +44,7 @@ static const char *explain(const struct ctl_store *s, int rc)
 
 bool ctl_is_for_daemon(const struct ctl_restore *r, const struct ctl_store *s)
 {
-	cleanup_close int fd = ctl_store_is_name(r->name) && !r->edited && s->vault.mount
+	cleanup_close int fd = ctl_entries_is_name(r->name) && !r->edited && s->vault.mount
 				   ? ctl_open_file(s->files.dir, r->name, O_RDONLY, 0)
 				   : -EINVAL;
 

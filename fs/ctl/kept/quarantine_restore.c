@@ -28,7 +28,8 @@ struct lines {
 	uint64_t bad, records;
 };
 
-/* Calls one() for each line that is not empty: 0, or its answer. */
+/* Calls one() for each line that is not blank, until it returns not 0. 0, or what it
+ * returned. */
 static int each_line(const struct lines *l,
 		     int (*one)(void *ctx, uint64_t number, const char *line, size_t len),
 		     void *ctx)
@@ -76,7 +77,7 @@ static int judge_by(const struct jsonl_config *config, const char *path, struct 
 
 	if (rc == 0)
 		rc = ctl_content_add_bytes(fd, l->data, l->len);
-	/* A last line without a newline counts. */
+	/* So that a last line without a newline counts. */
 	if (rc == 0)
 		rc = ctl_content_add_bytes(fd, "\n", 1);
 	if (rc == 0)
@@ -85,7 +86,7 @@ static int judge_by(const struct jsonl_config *config, const char *path, struct 
 	return rc;
 }
 
-/* 0 when all of them are records, else an exit code after messages. */
+/* Checks that all lines are records. 0, or an exit code after messages. */
 static int judge(const struct ctl_store *s, const struct ctl_restore *r, const char *path,
 		 struct lines *l)
 {
@@ -125,7 +126,7 @@ struct restoring {
 	struct ctl_appender to;
 	const char *shown; /* the file */
 	uint64_t done;
-	bool unsure; /* one more may be in the file */
+	bool unsure; /* one more record may be in the file */
 };
 
 static int append_one(void *ctx, uint64_t number, const char *line, size_t len)
@@ -160,7 +161,7 @@ static int append_durably(int dir, const char *name, const char *text, size_t le
 	return rc;
 }
 
-/* Notes it in the index of a bare vault. */
+/* Notes the restore in the index of a bare vault. */
 static int note_bare(const struct ctl_store *s, const char *name, uint64_t records)
 {
 	struct jsonl_report *o = jsonl_report_object();
@@ -179,7 +180,8 @@ static int note_bare(const struct ctl_store *s, const char *name, uint64_t recor
 	return append_durably(s->state_fd, "quarantine.jsonl", text, strcspn(text, "\n"));
 }
 
-/* Notes that the entry is back. Best effort: the records are. */
+/* Notes in the index that the entry was restored. If that fails, its records are in the
+ * log all the same. */
 static void note_restored(const struct ctl_store *s, const char *name, uint64_t records)
 {
 	struct jsonl_report *o = ctl_control_request("quarantine-restored");
@@ -194,8 +196,8 @@ static void note_restored(const struct ctl_store *s, const char *name, uint64_t 
 		ctl_error(CTL_NOT_NOTED, name);
 }
 
-/* The file that gets the records: its users may have made links of the directories on the
- * way, so it is opened below the vault's root, once. */
+/* Names the log that gets the records. Its directory is opened once, below the vault's
+ * root: users may have made links of the directories on the way. */
 struct target {
 	const char *path; /* from the vault's root */
 	char *shown;
@@ -204,7 +206,8 @@ struct target {
 	bool mounted;
 };
 
-/* *done is as many as are in the file for sure, *there as many as may be. */
+/* Appends the records. *done: how many are certainly in the file; *there: how many may
+ * be. */
 static int append_lines(const struct target *t, const struct lines *l, uint64_t *done,
 			uint64_t *there)
 {
@@ -232,7 +235,8 @@ static int append_lines(const struct target *t, const struct lines *l, uint64_t 
 	return rc || closed ? CTL_FAILURE : 0;
 }
 
-/* The text to restore: the entry itself, or what was made of it. */
+/* Reads the text to restore: the entry, or the file of --edited. To be freed; NULL after
+ * a message. */
 static char *read_source(const struct ctl_store *s, const struct ctl_restore *r,
 			 size_t *len)
 {
@@ -259,8 +263,8 @@ static char *read_source(const struct ctl_store *s, const struct ctl_restore *r,
 	return data;
 }
 
-/* A log that is not there any more comes again as its entry is: with the owner and the
- * mode that it had then. Best effort, for who may: else it is made as any file. */
+/* Creates the log, if it is gone, with the owner and the mode of its entry. If the caller
+ * may not do that, it is created as any new file when the records are appended. */
 static void make_like_entry(const struct ctl_store *s, const char *name,
 			    const struct target *t)
 {
@@ -320,9 +324,9 @@ static int restore_to(const struct ctl_store *s, const struct ctl_restore *r,
 	return code;
 }
 
-/* Takes the entry for one restore at a time; what an earlier one has noted is in the
- * index that is read then. *others: only others can read it, and the daemon is to take
- * it. 0, or an exit code after a message. */
+/* Locks the entry against other restores. The index is read after that, so that it shows
+ * what they did. *others: only others can read the entry, and the daemon is to restore it.
+ * 0, or an exit code after a message. */
 static int take_entry(const struct ctl_restore *r, int *entry, bool *others)
 {
 	struct ctl_store s;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The way back from the quarantine. One thread. */
+/* Restores an entry of the quarantine. One thread. */
 #ifndef FS_CTL_QUARANTINE_RESTORE_H
 #define FS_CTL_QUARANTINE_RESTORE_H
 
@@ -13,8 +13,8 @@
 
 struct ctl_restore {
 	const char *path, *state, *name;   /* the vault, --state, the entry */
-	const char *edited;		   /* a file to be appended instead; NULL */
-	bool again;			   /* also when it was restored before */
+	const char *edited;		   /* a file to append instead; or NULL */
+	bool again;			   /* even if it was restored before */
 	const struct ctl_options *options; /* what a record is */
 };
 

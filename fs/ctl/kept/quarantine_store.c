@@ -23,8 +23,11 @@ static int order(const void *a, const void *b)
 	return by_file ? by_file : strcmp(from ? from : "", to ? to : "");
 }
 
-static int add_line(struct ctl_store *s, struct jsonl_report *line)
+/* Adds a line of the index. Lines that cannot be parsed are skipped: a crash may have
+ * torn them. */
+static int add_line(struct ctl_store *s, const char *text)
 {
+	struct jsonl_report *line = jsonl_report_parse(text);
 	const char *file = jsonl_report_get_string(line, "file");
 	const char *event = jsonl_report_get_string(line, "event");
 
@@ -40,7 +43,6 @@ static int add_line(struct ctl_store *s, struct jsonl_report *line)
 	return 0;
 }
 
-/* Text that is no line of an index is passed over: a crash may have torn it. */
 static int read_index(struct ctl_store *s)
 {
 	int fd = ctl_open_file(s->state_fd, "quarantine.jsonl", O_RDONLY, 0);
@@ -56,14 +58,10 @@ static int read_index(struct ctl_store *s)
 			(void)close(fd);
 		return rc;
 	}
-	/* A mount answers for a second from what it knows, but not when asked like this.
-	 */
+	/* For a second the kernel answers for a mount from its cache, but not to this. */
 	(void)statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &now);
-	while (rc == 0 && getline(&line, &cap, f) > 0) {
-		struct jsonl_report *parsed = jsonl_report_parse(line);
-
-		rc = parsed ? add_line(s, parsed) : 0;
-	}
+	while (rc == 0 && getline(&line, &cap, f) > 0)
+		rc = add_line(s, line);
 	(void)fclose(f);
 	return rc;
 }
@@ -72,12 +70,8 @@ static int take_index(struct ctl_store *s)
 {
 	int rc = 0;
 
-	for (size_t i = 0; i < s->files.index.count && rc == 0; i++) {
-		struct jsonl_report *parsed =
-		    jsonl_report_parse(s->files.index.list[i]);
-
-		rc = parsed ? add_line(s, parsed) : 0;
-	}
+	for (size_t i = 0; i < s->files.index.count && rc == 0; i++)
+		rc = add_line(s, s->files.index.list[i]);
 	return rc;
 }
 
@@ -148,35 +142,16 @@ int ctl_store_open(struct ctl_store *s, const char *path, const char *state)
 	if (rc == 0)
 		return 0;
 	ctl_store_close(s);
-	if (rc == -ENOENT || rc == -ENOTDIR)
-		ctl_error(
-		    "%s: no state directory with a quarantine here: this vault has "
-		    "nothing set aside, or it is no vault: name the vault, mounted or not, "
-		    "or the directory that state= names with --state",
-		    path);
-	else if (rc == -EACCES || rc == -EPERM)
-		ctl_error(
-		    "%s: while the vault is not mounted its quarantine is for root: "
-		    "mount it, or try as root",
-		    path);
-	else
-		ctl_error("%s: %s", path, ctl_explain(path, rc));
-	return CTL_FAILURE;
-}
-
-bool ctl_store_is_name(const char *name)
-{
-	return name[0] && name[0] != '.' && !strchr(name, '/');
+	return ctl_entries_unreadable("quarantine", path, rc);
 }
 
 int ctl_store_open_entry(const struct ctl_store *s, const char *name)
 {
-	int fd = ctl_store_is_name(name) ? ctl_open_file(s->files.dir, name, O_RDONLY, 0)
-					 : -EINVAL;
+	bool good = ctl_entries_is_name(name);
+	int fd = good ? ctl_open_file(s->files.dir, name, O_RDONLY, 0) : -EINVAL;
 
 	if (fd < 0)
 		ctl_error("%s: %s: jsonlfsctl quarantine list tells the names", name,
-			  ctl_store_is_name(name) ? jsonl_error_text(fd)
-						  : "no name of an entry");
+			  good ? jsonl_error_text(fd) : "no name of an entry");
 	return fd;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The quarantine of a vault as jsonlfsctl sees it: the entries, and what the index says
- * of them. One thread. */
+/* Opens the quarantine of a vault: its entries, and what the index says about them. One
+ * thread. */
 #ifndef FS_CTL_QUARANTINE_STORE_H
 #define FS_CTL_QUARANTINE_STORE_H
 
@@ -16,7 +16,7 @@ struct ctl_store {
 	struct ctl_vault vault;
 	int state_fd;
 	struct ctl_entries files;
-	struct ctl_store_entry *entries; /* by file; not "joined" */
+	struct ctl_store_entry *entries; /* sorted by file; without event "joined" */
 	size_t count, cap;
 };
 
@@ -24,13 +24,12 @@ struct ctl_store {
  * 0, or an exit code after a message. Pair with _close if 0. */
 int ctl_store_open(struct ctl_store *s, const char *path, const char *state);
 void ctl_store_close(struct ctl_store *s);
-/* Returns the first line about a file, or NULL; *restored: when it was appended again;
- * *events: how many things were set aside in it. */
+/* Returns the first line of the index about a file, or NULL. *restored is the time of its
+ * last restore, or NULL; *events counts the pieces that were set aside in it. */
 const struct jsonl_report *ctl_store_line(const struct ctl_store *s, const char *file,
 					  const char **restored, uint64_t *events);
-/* Returns true when an entry may have this name. */
-bool ctl_store_is_name(const char *name);
-/* Opens an entry, or says why not. */
+
+/* Opens an entry for reading. The descriptor, or -errno after a message. */
 int ctl_store_open_entry(const struct ctl_store *s, const char *name) jsonl_must_check;
 
 #endif

@@ -29,7 +29,7 @@ struct request {
 
 struct generation {
 	char *name;
-	size_t live;   /* bytes of the name that are the name of the live file */
+	size_t live;   /* length of the live file's name, which this one begins with */
 	int64_t mtime; /* nanoseconds */
 	uint64_t size;
 	dev_t dev;
@@ -40,7 +40,7 @@ struct run {
 	const struct request *request;
 	const struct jsonl_policy *policy;
 	const char *only; /* the name of one live file; NULL: all */
-	/* Of the directory that is being looked at: */
+	/* Of the directory at hand: */
 	struct generation *list;
 	size_t count, cap;
 	bool dirty; /* something was deleted in it */
@@ -50,8 +50,8 @@ struct run {
 
 /* ---- which files ---- */
 
-/* Rotations count up or name a moment. Copies that somebody made (.bak, .orig, ~) are
- * somebody's. */
+/* Returns true when an ending is a counter or a time, as rotations give. Copies (.bak,
+ * .orig, ~) were made by somebody on purpose. */
 static bool is_rotation(const char *ending)
 {
 	return (ending[0] == '.' || ending[0] == '-') && ending[1] >= '0' &&
@@ -123,9 +123,8 @@ static void told_error(void *ctx, const char *shown, int code)
 
 /* ---- deleting ---- */
 
-/* Orders by live file, and of that the newest first. Of the same moment the higher
- * counter is the older one, but a later stamp the newer one. Names decide last, so the
- * order is always the same. */
+/* Sorts by live file, the newest first. Names break ties, so that the order is always the
+ * same. */
 static int order(const void *a, const void *b)
 {
 	const struct generation *x = a, *y = b;
@@ -141,10 +140,10 @@ static int order(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-/* A lease knows nothing of those who opened the file by its former name in a mount. The mount
- * knows of all that append to it: a descriptor that follows its name (follow=path) shows in
- * /proc as the file it opened, not as the one it appends to. Where it cannot be asked, /proc
- * is. */
+/* Returns true when a program still appends to a file of a mount. A lease does not show
+ * programs that opened it by its former name, and for one that follows its name
+ * (follow=path) /proc shows the file it opened first. So the mount is asked; /proc only
+ * where it does not answer. */
 static bool has_writers(int fd, const struct stat *st)
 {
 	struct statfs where;
@@ -158,7 +157,8 @@ static bool has_writers(int fd, const struct stat *st)
 	return ctl_holder(st, comm) != 0;
 }
 
-/* Deletes it if it is still the file that was judged, and nobody writes to it. */
+/* Deletes a generation if it is still the file that was judged and nobody writes to
+ * it. */
 static int delete_generation(const struct generation *g, int dir)
 {
 	cleanup_close int fd = ctl_open_file(dir, g->name, O_RDONLY, 0);
@@ -174,8 +174,7 @@ static int delete_generation(const struct generation *g, int dir)
 	rc = ctl_guard_take(&guard, fd);
 	if (rc == 0 && has_writers(fd, &st))
 		rc = -EBUSY;
-	/* That took a while, in which a rotation by numbers may have moved the name on.
-	 */
+	/* A rotation may have given the name to another file meanwhile. */
 	if (rc == 0 && fstatat(dir, g->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		rc = -errno;
 	if (rc == 0 && (st.st_dev != g->dev || st.st_ino != g->ino))
@@ -243,7 +242,7 @@ static void forget_all(struct run *run)
 	run->count = run->cap = 0;
 }
 
-/* All files of a directory are known: those that are beyond the limits go. */
+/* Deletes those generations in a directory that are beyond the limits. */
 static void left_directory(void *ctx, int dir, const char *shown)
 {
 	struct run *run = ctx;
@@ -275,8 +274,7 @@ static void left_directory(void *ctx, int dir, const char *shown)
 
 /* ---- one path ---- */
 
-/* FILE, which need not exist, stands for its directory, and there for its generations
- * alone. */
+/* Deletes in a directory; of FILE, which need not exist, the generations alone. */
 static int reap_in(struct run *run, const struct ctl_vault *v, const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -335,19 +333,20 @@ static int reap_path(const struct request *r, struct run *run, const char *path)
 	return code;
 }
 
-static int parse_number(const char *text, uint64_t *number, const char **rest)
+static int parse_number(const char *text, uint64_t *number)
 {
 	char *end;
 
 	errno = 0;
 	*number = strtoull(text, &end, 10);
-	*rest = end;
-	return text[0] < '0' || text[0] > '9' || errno || *number > (1ULL << 31) ? -1 : 0;
+	return text[0] < '0' || text[0] > '9' || *end || errno || *number > (1ULL << 31)
+		   ? -1
+		   : 0;
 }
 
 static int parse_option(struct request *r, int argc, char **argv, int *i)
 {
-	const char *value, *rest;
+	const char *value;
 
 	if (strcmp(argv[*i], "-n") == 0 || strcmp(argv[*i], "--dry-run") == 0) {
 		r->dry = true;
@@ -355,7 +354,7 @@ static int parse_option(struct request *r, int argc, char **argv, int *i)
 	}
 	if (ctl_take_value("--keep", argc, argv, i, &value)) {
 		r->by_count = true;
-		if (parse_number(value, &r->keep, &rest) == 0 && *rest == '\0')
+		if (parse_number(value, &r->keep) == 0)
 			return 0;
 		return ctl_usage(&ctl_reap, "--keep is a number, not %s", value);
 	}
@@ -372,17 +371,10 @@ static int parse_option(struct request *r, int argc, char **argv, int *i)
 
 static int parse(struct request *r, int argc, char **argv)
 {
-	bool options = true;
-	int out = 1, rc = 0;
+	int i = 0, out = 1, rc = 0;
 
-	for (int i = 1; i < argc && rc == 0; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else
-			rc = parse_option(r, argc, argv, &i);
-	}
+	while (rc == 0 && (i = ctl_next_option(argc, argv, i + 1, &out)) < argc)
+		rc = parse_option(r, argc, argv, &i);
 	r->paths = argv + 1;
 	r->npaths = out - 1;
 	if (rc == 0 && r->npaths == 0)
@@ -416,22 +408,19 @@ const struct ctl_command ctl_reap = {
     .summary = "delete rotated generations by number or by age",
     .help =
 	"\n"
-	"Of each governed file below DIR, or of the live file FILE, deletes generations "
-	"that\n"
-	"a rotation has named: a counter (x.jsonl.1) or a moment (x.jsonl-20261120,\n"
-	"x.jsonl.20261120T101112.123456789Z). Never a live file, never copies (.bak, "
-	".orig,\n"
-	".old, .save, ~) or compressed ones, never one that a program still writes to. "
-	"The\n"
-	"age is that of the last change. With both limits a file must be beyond both.\n"
+	"Deletes rotated generations of each governed file below DIR, or of the live\n"
+	"file FILE: those that a rotation has named by a counter (x.jsonl.1) or a\n"
+	"time (x.jsonl-20261120, x.jsonl.20261120T101112.123456789Z). It never\n"
+	"deletes a live file, a copy (.bak, .orig, .old, .save, ~), a compressed\n"
+	"file, or one that a program still writes to. The age is that of the last\n"
+	"change. With both limits a file must be beyond both.\n"
 	"\n"
 	"  --keep=N          keep the N newest generations of each file\n"
 	"  --older-than=AGE  a number and s, m, h, d or w: 30d\n"
-	"  -n, --dry-run     only tell what would be deleted\n"
+	"  -n, --dry-run     only print what would be deleted\n"
 	"\n"
-	"Which files are governed, as the mount has it (a mounted vault's own options "
-	"are\n"
-	"the defaults): --match, --exclude, --generations, --config.\n"
+	"Which files are governed is taken from the mount of a mounted vault, or from\n"
+	"--match, --exclude, --generations, --config.\n"
 	"\n"
 	"Exit status: 0, 8 something could not be deleted, 16 wrong usage.",
 };

@@ -114,7 +114,8 @@ static int is_selected(void *ctx, const char *name)
 		return 0;
 	if (!r->s->aged)
 		return 1;
-	/* Since when it is here; that of a quarantined one is the same. */
+	/* The name says since when it is here, in the quarantine, too; else the ctime
+	 * does. */
 	jsonl_archived_parse(name, &said);
 	return (said.time < 0 ? st.st_ctime : said.time) <= r->before;
 }

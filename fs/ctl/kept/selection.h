@@ -19,7 +19,7 @@ struct ctl_selection {
 	uid_t owner;
 };
 
-/* A number and s, m, h, d or w, in seconds. 0 or -1. */
+/* Converts an age, a number and s, m, h, d or w, to seconds. 0 or -1. */
 int ctl_parse_age(const char *text, uint64_t *seconds) jsonl_must_check;
 /* Takes --all, --older-than or --owner from argv[*i]. 1: it did; 0: it is another option;
  * an exit code after a message. */
@@ -30,7 +30,8 @@ bool ctl_selection_given(const struct ctl_selection *s);
  * ctl_names_free. */
 int ctl_selection_read(const struct ctl_selection *s, const struct ctl_entries *e,
 		       struct ctl_names *names) jsonl_must_check;
-/* A usage error unless there are either names or a selection. 0 or an exit code. */
+/* Makes it a usage error to give both names and a selection, or neither. 0 or an exit
+ * code. */
 int ctl_selection_check(const struct ctl_command *command, const struct ctl_selection *s,
 			int names) jsonl_must_check;
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Keeps others from a file for a moment: a guard against those who open it
- * for writing. One thread. */
+/* Keeps other programs from opening a file for writing, for a moment. One thread. */
 #ifndef FS_CTL_GUARD_H
 #define FS_CTL_GUARD_H
 
@@ -9,16 +8,19 @@
 
 #include "base/error.h"
 
-/* A guard keeps everybody from opening the file for writing until it is released: they
- * wait. It gives way by itself when they have waited for long, and tells. */
+/* While a guard is held, opens for writing wait. When they have waited long the kernel
+ * breaks it, and _check says so. Where there is no lease it keeps nobody out, but _check
+ * finds them in /proc. */
 struct ctl_guard {
 	int fd;	    /* borrowed, read-only */
-	bool lease; /* else there is only /proc to look at */
+	bool lease; /* else only /proc is looked at */
 };
 
-/* 0, or -EBUSY: somebody has it open for writing, or it cannot be told. */
+/* Begins a guard. 0, or -EBUSY: somebody has the file open for writing, or that cannot
+ * be found out. */
 int ctl_guard_take(struct ctl_guard *g, int fd) jsonl_must_check;
-/* 0, or -EBUSY: somebody has opened it, or is waiting to. */
+/* Checks that nobody came. 0, or -EBUSY: somebody has opened it for writing, or waits
+ * to. */
 int ctl_guard_check(const struct ctl_guard *g) jsonl_must_check;
 void ctl_guard_release(struct ctl_guard *g);
 

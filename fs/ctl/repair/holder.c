@@ -18,13 +18,13 @@
 #define LOOK_SECONDS 1 /* for one process */
 #define HANGING_MAX  5 /* processes; then no more are looked at */
 
-/* A look at one process, which takes as long as that hangs in an exec: so a thread of its
- * own does it, and is left alone when it takes too long. */
+/* Looks at one process. /proc does not answer while the process hangs in an execve(), so
+ * a thread does it, which is left behind when it takes too long. */
 struct look {
 	pthread_mutex_t lock;
 	pthread_cond_t done;
 	bool finished, found; /* under lock, as is: */
-	unsigned users;	      /* who waits, the thread */
+	unsigned users;	      /* the caller, the thread */
 	char pid[24];
 	dev_t dev;
 	ino_t ino;
@@ -37,7 +37,7 @@ static bool is_writer(int fds, const struct look *l, const char *fd)
 {
 	struct statx sx;
 
-	/* Without a question to a file system that may hang. */
+	/* Does not ask the file system, which may hang. */
 	if (statx(fds, fd, AT_STATX_DONT_SYNC, STATX_INO, &sx) < 0 ||
 	    sx.stx_ino != l->ino || makedev(sx.stx_dev_major, sx.stx_dev_minor) != l->dev)
 		return false;
@@ -90,7 +90,7 @@ static void *look_run(void *arg)
 	return NULL;
 }
 
-/* ---- who waits ---- */
+/* ---- in the caller ---- */
 
 static struct look *look_new(const char *pid, const struct stat *st)
 {
@@ -111,7 +111,8 @@ static struct look *look_new(const char *pid, const struct stat *st)
 	return l;
 }
 
-/* 1: it has the file open for writing; 0; -ETIMEDOUT, or -errno. */
+/* Looks at a process for a second at most. 1: it has the file open for writing; 0: it
+ * has not; -ETIMEDOUT, or -errno. */
 static int look_at(const char *pid, const struct stat *st)
 {
 	struct look *l = look_new(pid, st);

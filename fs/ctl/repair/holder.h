@@ -5,9 +5,9 @@
 
 #include <sys/stat.h>
 
-/* The pid of a process that has this inode open for writing (not our own), with its name
- * in `comm`; 0: none that we may see; -ETIMEDOUT: none, but some process hangs, and with
- * it who asks what it has open: that was given up after a second. */
+/* Returns the pid of a process that has this inode open for writing (not our own), with
+ * its name in `comm`; 0: there is none that we may see; -ETIMEDOUT: there is none, but
+ * looking at some process took longer than a second and was given up. */
 int ctl_holder(const struct stat *st, char comm[32]);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl repair: takes out of a file what is no record, and keeps everything. */
+/* jsonlfsctl repair: takes lines that are not records out of files, and keeps
+ * everything. */
 #include "tools/repair.h"
 
 #include <fcntl.h>
@@ -36,7 +37,7 @@ static void told_error(void *ctx, const char *shown, int code)
 
 /* ---- one path ---- */
 
-/* A file that is named is repaired whatever its name. */
+/* Repairs a file named on the command line, governed or not. */
 static int repair_named(struct repair_run *run, const char *path)
 {
 	cleanup_close int dir = ctl_vault_open_directory(run->vault);
@@ -57,7 +58,8 @@ static int repair_directory(struct repair_run *run, const char *path)
 	return fd < 0 ? fd : ctl_walk(&walk, fd, path, run->vault->prefix);
 }
 
-/* A look alone needs no state directory, and trusts none. */
+/* Opens the state directory and asks whether a daemon serves the vault; not without
+ * --apply, when neither is needed. */
 static int open_state(struct repair_run *run, const struct ctl_vault *v,
 		      const struct jsonl_config *config)
 {
@@ -128,15 +130,10 @@ static int repair_path(const struct repair_request *request, struct repair_repor
 
 static int parse(struct repair_request *r, int argc, char **argv)
 {
-	int rc = 0, out = 1;
-	bool options = true;
+	int i = 0, out = 1, rc = 0;
 
-	for (int i = 1; i < argc && rc == 0; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (strcmp(argv[i], "--json") == 0)
+	while (rc == 0 && (i = ctl_next_option(argc, argv, i + 1, &out)) < argc) {
+		if (strcmp(argv[i], "--json") == 0)
 			r->json = true;
 		else if (strcmp(argv[i], "--all") == 0)
 			r->all = true;
@@ -180,40 +177,34 @@ const struct ctl_command ctl_repair = {
     .run = repair_run,
     .synopsis =
 	"[--apply] [--force] [--json] [--all] [--state=DIR] [--OPTION=VALUE...] PATH...",
-    .summary = "take what is no record out of files",
+    .summary = "take lines that are not records out of files",
     .help =
 	"\n"
-	"PATH is a vault, mounted or not, a directory in it, or a file. Without --apply\n"
-	"nothing is changed and what would be done is told. Of a mounted vault the "
-	"daemon\n"
-	"does it.\n"
+	"PATH is a vault, mounted or not, a directory in it, or a file. Without\n"
+	"--apply nothing is changed: repair prints what it would do. In a mounted\n"
+	"vault the daemon does it.\n"
 	"\n"
-	"  --apply      do it: lines that are no records are set aside, fused records\n"
+	"  --apply      do it: lines that are not records are set aside, fused records\n"
 	"               ({...}{...}) are split when all of them are valid, NULs "
 	"removed,\n"
 	"               the last newline added, a byte order mark removed; the original\n"
 	"               is kept\n"
-	"  --force      also files of which most lines are no records, and JSON "
-	"documents\n"
-	"               on many lines\n"
+	"  --force      also files in which most lines are not records, and JSON\n"
+	"               documents on many lines\n"
 	"  --json       one JSON document for programs\n"
-	"  --all        tell every change; without it 20 of a file\n"
+	"  --all        print every change; without it 20 of a file\n"
 	"  --state=DIR  the state directory, if it is not .jsonlfs in the vault\n"
 	"\n"
-	"In a vault what is set aside goes to the quarantine, the original to the "
-	"archive;\n"
-	"elsewhere they lie beside, as NAME.bad-UTCSTAMP and NAME.orig-UTCSTAMP. A file "
-	"is\n"
-	"replaced as a whole, with its mode, owner, ACL, attributes and times, and only "
-	"when\n"
-	"nobody has it open for writing. What a record is, as the mount has it: "
-	"--match,\n"
-	"--exclude, --generations, --maxdepth, --maxrecord, --value, --quarantine_max,\n"
-	"--config.\n"
+	"In a vault what is set aside goes to the quarantine, the original to the\n"
+	"archive; elsewhere they lie beside the file, as NAME.bad-UTCSTAMP and\n"
+	"NAME.orig-UTCSTAMP. A file is replaced as a whole, with its mode, owner,\n"
+	"ACL, attributes and times, and only when no program has it open for writing.\n"
 	"\n"
-	"Exit status: 0 nothing to repair, 1 repaired, 4 damage is left (without "
-	"--apply,\n"
-	"or not repaired), 8 something could not be read or done, 16 wrong usage; they "
-	"add\n"
-	"up.",
+	"Which files are governed, and what a record is, is taken from the mount, or\n"
+	"from --match, --exclude, --generations, --maxdepth, --maxrecord, --value,\n"
+	"--quarantine_max, --config.\n"
+	"\n"
+	"Exit status: 0 nothing to repair, 1 repaired, 4 damage is left (without\n"
+	"--apply, or not repaired), 8 something could not be read or done, 16 wrong\n"
+	"usage; they add up.",
 };

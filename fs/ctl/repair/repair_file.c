@@ -16,8 +16,8 @@
 #include "json/text.h"
 #include "tools/repair.h"
 
-#define OUT_PIECE      (256UL << 10) /* bytes that are written at once */
-#define DOCUMENT_MAX   (64UL << 20)  /* bytes of what is looked at as one document */
+#define OUT_PIECE      (256UL << 10) /* bytes of one write */
+#define DOCUMENT_MAX   (64UL << 20)  /* largest file to be tried as one document */
 #define DOCUMENT_DEPTH 1000
 #define NOT_JSON                                                                         \
 	"no line of it is JSON, so this is another kind of file: nothing was "           \
@@ -32,7 +32,7 @@ struct work {
 	size_t out_len;
 };
 
-/* ---- saying why not ---- */
+/* ---- reporting failures ---- */
 
 static const char *explain(const char *path, int rc)
 {
@@ -85,8 +85,8 @@ static bool is_document(int fd, const struct jsonl_repair_counts *counts)
 	return jsonl_text_check(data, counts->bytes, DOCUMENT_DEPTH, &text) == JSONL_OK;
 }
 
-/* Why this is left alone although it could be repaired; NULL: it need not be. Another
- * kind of file would be destroyed by it. */
+/* Returns why a file is left alone although it could be repaired: a repair would destroy
+ * another kind of file. NULL: it looks like a log. */
 static const char *is_no_log(int fd, const struct jsonl_repair_counts *counts)
 {
 	if (!counts->changes[JSONL_REPAIR_SET_ASIDE])
@@ -143,7 +143,7 @@ static int still_ours(void *ctx, uint64_t bytes)
 	return w->rewrite.guard.lease ? ctl_guard_check(&w->rewrite.guard) : 0;
 }
 
-/* The new file is read once more: there must be nothing left to repair in it. */
+/* Reads the new file once more: there must be nothing left to repair in it. */
 static int verify(struct work *w)
 {
 	const struct jsonl_repair nothing = {0};
@@ -257,7 +257,7 @@ static int repair_served(struct repair_run *run, const char *shown, const char *
 	return rc;
 }
 
-/* The daemon does it, where there is one that serves this very file. */
+/* Repairs a file: by the daemon if it serves this very file, else here. */
 static void apply(struct repair_run *run, int dir, int fd, const char *name,
 		  const char *shown, const char *path)
 {
@@ -282,7 +282,7 @@ void repair_file(struct repair_run *run, int dir, int fd, const char *name,
 	int rc;
 
 	if (run->request->apply)
-		look.change = NULL; /* what is done is told when it is done */
+		look.change = NULL; /* changes are reported as they are made */
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	repair_report_begin(run->report, shown);
 	rc = ctl_options_limits(run->policy, path, &run->limits);

@@ -32,15 +32,15 @@ struct repair_run {
 	struct jsonl_quarantine *quarantine;
 	const struct ctl_vault *vault;
 	int state_fd;
-	bool served; /* and this vault has a daemon */
+	bool served; /* --apply, and a daemon serves the vault */
 };
 
-/* Looks at a file, open as `fd`, by this name in `dir`; tells what is wrong with it and,
- * if asked, repairs it. `path`: from the vault's root. */
+/* Looks at a file, open as `fd`, with this name in `dir`; reports what is wrong with it
+ * and, if asked, repairs it. `path` begins at the vault's root. */
 void repair_file(struct repair_run *run, int dir, int fd, const char *name,
 		 const char *shown, const char *path);
-/* Tells why nothing was done. `st`: of the file, to name who has it open; or NULL.
- * `left`: there is damage in it, perhaps. */
+/* Reports why nothing was done. `st`: of the file, to name the process that has it open,
+ * or NULL. `left`: the file may be damaged. */
 void repair_file_failed(struct repair_run *run, const char *shown, const struct stat *st,
 			int rc, bool left);
 

@@ -2,12 +2,9 @@
 #include "ctl/repair/repair_report.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/cleanup.h"
-
-#define FILE_SHOWN 20	  /* changes of a file that people see without --all */
-#define JSON_MAX   100000 /* changes in the document */
+#define FILE_SHOWN 20	  /* changes of a file that are printed without --all */
+#define JSON_MAX   100000 /* changes listed in the JSON document */
 
 struct repair_report {
 	bool json, all, apply;
@@ -196,7 +193,6 @@ void repair_report_error(struct repair_report *r, const char *shown, const char 
 static int print_document(struct repair_report *r)
 {
 	struct jsonl_report *o = jsonl_report_object();
-	cleanup_free char *text = NULL;
 
 	jsonl_report_add_string(o, "version", JSONLFS_VERSION);
 	jsonl_report_add_bool(o, "apply", r->apply);
@@ -209,14 +205,7 @@ static int print_document(struct repair_report *r)
 	jsonl_report_add_uint(o, "changes_omitted", r->omitted);
 	jsonl_report_add(o, "errors", r->errors);
 	r->files = r->changes = r->errors = NULL;
-	text = jsonl_report_text(o, true);
-	jsonl_report_free(o);
-	if (!text) {
-		ctl_error("out of memory");
-		return CTL_FAILURE;
-	}
-	ctl_print_json(text);
-	return 0;
+	return ctl_print_report(o);
 }
 
 static void print_sum(const struct repair_report *r)

@@ -70,7 +70,7 @@ static int settle_bad(struct repair_store *s)
 
 static int open_archive(struct repair_store *s)
 {
-	/* The umask may have taken something from it. */
+	/* The umask may have cleared some of the mode. */
 	if (mkdirat(s->state_fd, "archive", 0711) == 0) {
 		if (fchmodat(s->state_fd, "archive", 0711, 0) < 0)
 			return -errno;
@@ -100,8 +100,8 @@ static int copy(struct repair_store *s, int dir)
 	return rc;
 }
 
-/* One more name for the same file, where that is possible: nothing is copied, and bytes
- * that somebody appends to it at the last moment are kept, too. */
+/* Keeps the original by a second name if possible: nothing is copied, and bytes that
+ * somebody appends at the last moment are kept, too. */
 static int keep_original(struct repair_store *s)
 {
 	int dir = s->archive_fd >= 0 ? s->archive_fd : s->dir_fd;

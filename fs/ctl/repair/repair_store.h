@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Stores what `jsonlfsctl repair` takes out of a file, and the old file: in a vault in
- * the quarantine and the archive, elsewhere in files beside it. One file at a time, one
- * thread. */
+/* Stores the old file and the lines that `jsonlfsctl repair` takes out of it: in a vault
+ * in the archive and the quarantine, elsewhere in files beside it. One file at a time,
+ * one thread. */
 #ifndef FS_CTL_REPAIR_STORE_H
 #define FS_CTL_REPAIR_STORE_H
 
@@ -22,20 +22,21 @@ struct repair_store {
 	/* Filled in: */
 	char stamp[48];
 	char kept[NAME_MAX + 1]; /* the original's new name, "" until it has one */
-	char bad[NAME_MAX + 1];	 /* where the bad lines are, elsewhere than in a vault */
+	char bad[NAME_MAX + 1];	 /* the file with the bad lines, outside of vaults */
 	int archive_fd;
-	bool linked; /* kept is the old file itself, not a copy */
+	bool linked; /* the original is the old file itself, not a copy */
 	struct jsonl_replace bad_file;
 };
 
-/* The fields from the caller are set; the others are made. */
+/* Begins; the fields from the caller are set. */
 void repair_store_begin(struct repair_store *s);
-/* Keeps what is no record. */
+/* Keeps a line that is not a record. 0 or -errno. */
 int repair_store_bad(struct repair_store *s, const struct jsonl_repair_change *c,
 		     const void *data) jsonl_must_check;
-/* Makes that durable, and keeps the original, durably. */
+/* Makes the kept lines durable, and keeps the original, durably. 0 or -errno. */
 int repair_store_settle(struct repair_store *s) jsonl_must_check;
-/* Nothing was changed, so nothing need be kept (what is in the quarantine stays). */
+/* Removes what was kept, after a failure that changed nothing. Bytes in the quarantine
+ * stay. */
 void repair_store_undo(struct repair_store *s);
 /* Puts the original back in its place, over what replaced it. Only when linked. */
 int repair_store_put_back(struct repair_store *s) jsonl_must_check;

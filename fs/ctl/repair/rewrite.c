@@ -12,7 +12,7 @@
 #include "base/lock.h"
 #include "ctl/find/vault.h"
 
-#define WATCH_MS   1300 /* names that a mount remembers: a second, and some */
+#define WATCH_MS   1300 /* longer than the second for which names of a mount are cached */
 #define WATCH_STEP 10
 
 const char *ctl_rewrite_explain(const char *path, int rc)
@@ -82,8 +82,8 @@ static int unchanged(const struct ctl_rewrite *w, const struct stat *before)
 		   : 0;
 }
 
-/* Programs that opened the name since the rename have the new file, and records that
- * they append would go with it. */
+/* Returns true when a program may have appended to the new file, which then must not be
+ * replaced by the original. */
 static bool new_is_in_use(const struct ctl_rewrite *w)
 {
 	struct ctl_guard guard;
@@ -98,9 +98,9 @@ static bool new_is_in_use(const struct ctl_rewrite *w)
 	return used;
 }
 
-/* Programs that looked the name up before the rename get the old file when they open it,
- * and wait for the guard. A mount remembers names for a second: so long the original can
- * still be put back. */
+/* Watches for programs that looked the name up before the rename: they open the old
+ * file, and wait for the guard. Then the original is put back. In a mount that may take
+ * a second, for which it caches names. 0, or -EBUSY: it was put back. */
 static int watch(struct ctl_rewrite *w)
 {
 	const struct timespec pause = {.tv_nsec = WATCH_STEP * 1000000L};
@@ -115,14 +115,14 @@ static int watch(struct ctl_rewrite *w)
 	}
 	if (rc == 0)
 		return 0;
-	/* Else, and on failure, the new file stays, and the original beside it. */
+	/* If that fails the new file stays, and the original is kept. */
 	if (new_is_in_use(w))
 		return 0;
 	return repair_store_put_back(&w->store) == 0 || !w->store.kept[0] ? rc : 0;
 }
 
-/* Programs that take the lock of a file before they append wait until the new one stays.
- */
+/* Locks the new file. Programs that lock a file before they append then wait until it is
+ * sure to stay. */
 static int lock_new(struct ctl_rewrite *w)
 {
 	w->new_fd =
@@ -173,7 +173,7 @@ static int rewrite_guarded(struct ctl_rewrite *w)
 			rc = watch(w) ? -EBUSY : rc;
 	}
 	jsonl_replace_abort(&w->replace);
-	/* Also when the original was put back. */
+	/* Nothing has changed, or the original was put back. */
 	if (rc && (!w->replace.renamed || !w->store.kept[0]))
 		repair_store_undo(&w->store);
 	repair_store_end(&w->store);

@@ -15,9 +15,9 @@
 struct ctl_rewrite {
 	/* From the caller: its first fields are set. */
 	struct repair_store store;
-	bool mounted; /* some jsonlfs is, which may remember names for a moment */
-	/* Writes the new content to `replace`: 0, -errno or a verdict, then nothing is
-	 * changed. */
+	bool mounted; /* a jsonlfs is: the kernel may cache its names */
+	/* Writes the new content to `replace`. 0, -errno or a verdict; if not 0 nothing
+	 * is changed. */
 	int (*fill)(struct ctl_rewrite *w);
 	/* Filled in: */
 	struct ctl_guard guard;
@@ -26,9 +26,10 @@ struct ctl_rewrite {
 	struct stat new_as_made;
 };
 
-/* 0; -EBUSY: somebody writes to it; -EWOULDBLOCK: somebody holds its lock; -ESTALE: it
- * changed meanwhile; -EMLINK; what fill() returned; -errno. If not 0 nothing was changed,
- * or it was put back, unless ctl_rewrite_unsynced() says otherwise. */
+/* Rewrites the file. 0; -EBUSY: somebody writes to it; -EWOULDBLOCK: somebody holds its
+ * lock; -ESTALE: it changed meanwhile; -EMLINK; what fill() returned; -errno. If not 0
+ * nothing was changed, or the original was put back, unless ctl_rewrite_unsynced() says
+ * otherwise. */
 int ctl_rewrite(struct ctl_rewrite *w) jsonl_must_check;
 /* Returns true after a failure when the new content is in place all the same; the old one
  * is kept. */
@@ -41,7 +42,7 @@ bool ctl_rewrite_unsynced(const struct ctl_rewrite *w);
  * elsewhere. */
 char *ctl_rewrite_kept(const struct ctl_rewrite *w, const char *shown, const char *root,
 		       const char *state);
-/* Why not, and what to do. Until the next call. */
+/* Explains a failure, and what to do. The text is valid until the next call. */
 const char *ctl_rewrite_explain(const char *path, int rc);
 
 #endif

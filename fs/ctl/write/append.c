@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl append: records from standard input to a file, for shell scripts. */
+/* jsonlfsctl append: appends records from standard input to a file, for shell scripts. */
 #include "ctl/write/appender.h"
 
 #include <stdint.h>
@@ -13,7 +13,7 @@
 #include "json/utf8.h"
 
 #define PIECE	 (64UL << 10)
-#define LINE_MAX (16UL << 20) /* bytes of a record, as libjsonl has it */
+#define LINE_MAX (16UL << 20) /* the longest record, as in libjsonl */
 
 enum sync { SYNC_CLOSE, SYNC_WRITE, SYNC_NONE };
 
@@ -61,8 +61,8 @@ static int fill(struct input *in)
 	return 0;
 }
 
-/* The next line without its newline: 1; 0: that was all; -errno. Of a line that is too
- * long the beginning is forgotten, *len is then more than LINE_MAX. */
+/* Reads the next line, without its newline. 1; 0: there is no more; -errno. Of a line
+ * longer than LINE_MAX only the end is kept, but *len counts all of it. */
 static int next_line(struct input *in, const char **line, size_t *len)
 {
 	size_t searched = 0, forgotten = 0;
@@ -119,8 +119,8 @@ static size_t put_escape(char *out, uint32_t code)
 	return 6;
 }
 
-/* A JSON string's inside. Bytes that are not UTF-8 become U+FFFD, counted in *replaced.
- * At most six bytes for each. */
+/* Escapes text for the inside of a JSON string, six bytes for each at most. Bytes that
+ * are not UTF-8 become U+FFFD and are counted in *replaced. */
 static size_t put_text(char *out, const char *s, size_t len, uint64_t *replaced)
 {
 	char *p = out;
@@ -146,7 +146,7 @@ static size_t put_text(char *out, const char *s, size_t len, uint64_t *replaced)
 	return (size_t)(p - out);
 }
 
-/* {"FIELD":"..."} in run->text. Its length, or 0 without memory. */
+/* Makes {"FIELD":"LINE"} in run->text. Its length; 0: out of memory. */
 static size_t wrap(struct run *run, const char *line, size_t len)
 {
 	const char *field = run->request->field;
@@ -191,8 +191,8 @@ static void tell_bad(struct run *run, int code, size_t offset, bool placed)
 			  ctl_appender_explain(run->request->path, code));
 }
 
-/* 0, also when the line was bad and that has been told; else -errno or a verdict about
- * the file, and nothing more can be appended. */
+/* Appends a line. 0, also when the line was bad, after a message; else -errno or a
+ * verdict about the file, to which nothing more can be appended. */
 static int add_line(struct run *run, const char *line, size_t len)
 {
 	size_t offset = 0;
@@ -262,7 +262,7 @@ static int finish(struct run *run)
 	closed = ctl_appender_close(&run->to);
 	rc = rc ? rc : closed;
 	if (rc == -EBADMSG) {
-		/* The mount tells at the end of a bad line behind good ones. */
+		/* A mount may report a bad record behind good ones only at the end. */
 		run->bad++;
 		ctl_error("%s: the mount refuses some of these records (value=, "
 			  "maxdepth=) and has set them aside: see jsonlfsctl "
@@ -345,18 +345,15 @@ const struct ctl_command ctl_append = {
     .summary = "append the records on standard input, one a line, to a file",
     .help =
 	"\n"
-	"Each record is appended whole or not at all, under the file's lock where it is "
-	"not\n"
-	"mounted. A line that is no record is told with its number and left out; blank\n"
-	"lines are skipped. FILE is made when there is none.\n"
+	"Each record is appended whole or not at all; in a file that is not mounted,\n"
+	"under its lock. A line that is not a record is reported with its number and\n"
+	"left out; blank lines are skipped. FILE is created if it does not exist.\n"
 	"\n"
-	"  --sync=WHEN      close: on the disk before the command ends (this is the\n"
-	"                   default); write: after each record; none: when the system\n"
-	"                   likes\n"
+	"  --sync=WHEN      close: sync before the command ends (the default); write:\n"
+	"                   sync after each record; none: leave it to the kernel\n"
 	"  --text-as=FIELD  the lines are plain text: append {\"FIELD\":\"LINE\"}\n"
 	"\n"
-	"Exit status: 0 everything was appended, 4 lines were no records and were left "
-	"out,\n"
-	"8 the file could not be opened, written or synced (the message says from which\n"
-	"line on nothing was appended), 16 wrong usage.",
+	"Exit status: 0 everything was appended, 4 lines were not records and were\n"
+	"left out, 8 the file could not be opened, written or synced (the message\n"
+	"says from which line on nothing was appended), 16 wrong usage.",
 };

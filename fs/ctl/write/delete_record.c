@@ -13,7 +13,7 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Copies all but the lines that are to go. */
+/* Copies all lines but those to be deleted. */
 static int leave_out(struct ctl_target *t)
 {
 	off_t from = 0, start, end;
@@ -45,7 +45,7 @@ static int delete_record(struct ctl_target *t)
 		rc = leave_out(t);
 	if (rc == -ENOENT)
 		return CTL_FAILURE;
-	code = rc < 0 ? ctl_target_fail(t, rc) : ctl_target_judge(t);
+	code = ctl_target_judge(t, rc);
 	return code ? code : ctl_target_carry_out(t);
 }
 
@@ -61,11 +61,9 @@ const struct ctl_command ctl_delete_record = {
     .summary = "take single lines out of a log, and keep the old",
     .help =
 	"\n"
-	"The content of FILE without the lines that are named, followed by what was "
-	"appended\n"
-	"meanwhile, takes its place in one step. Lines are counted from 1, as "
-	"jsonlfsctl\n"
-	"check and grep -n count them.\n"
+	"Replaces the content of FILE, in one step, by all of its lines but those\n"
+	"named and by what was appended meanwhile. Lines are counted from 1, as in\n"
+	"jsonlfsctl check and grep -n.\n"
 	"\n"
-	"  --line=N     a line that is to go; may be given many times\n" CTL_CHANGE_HELP,
+	"  --line=N     a line to delete; may be given more than once\n" CTL_CHANGE_HELP,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* jsonlfsctl edit: a log is changed by hand, in an editor. */
+/* jsonlfsctl edit: lets the user change a log in an editor. */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ static int draft_make(struct draft *d, const struct ctl_target *t)
 		       tmp && tmp[0] ? tmp : "/tmp");
 	if (!mkdtemp(d->dir))
 		return -errno;
-	/* Editors know by the name what it is. */
+	/* Editors tell the kind of file by its name. */
 	(void)snprintf(d->path, sizeof(d->path), "%.2100s/%s", d->dir,
 		       t->vault.spot.name);
 	fd = open(d->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -39,7 +39,8 @@ static int draft_make(struct draft *d, const struct ctl_target *t)
 static void draft_remove(struct draft *d)
 {
 	(void)unlink(d->path);
-	/* An editor may have left something beside: that is not ours to remove. */
+	/* Fails where the editor has left files of its own, which are not ours to
+	 * remove. */
 	(void)rmdir(d->dir);
 }
 
@@ -103,7 +104,7 @@ static int edit(struct ctl_target *t)
 		draft_remove(&d);
 		return 0;
 	}
-	code = rc < 0 ? ctl_target_fail(t, rc) : ctl_target_judge(t);
+	code = ctl_target_judge(t, rc);
 	if (code == 0)
 		code = ctl_target_carry_out(t);
 	if (code == 0)
@@ -126,11 +127,8 @@ const struct ctl_command ctl_edit = {
     .synopsis = "[--state=DIR] [--OPTION=VALUE...] FILE",
     .summary = "change a log by hand, checked, and keep the old",
     .help = "\n"
-	    "Starts VISUAL, EDITOR or `editor` on a copy. When the editor ends and all "
-	    "lines are\n"
-	    "records, the copy becomes the content of FILE, followed by what was "
-	    "appended to it\n"
-	    "meanwhile. If it was changed otherwise, or lines are no records, nothing is "
-	    "changed\n"
-	    "and your text is kept.\n" CTL_CHANGE_HELP,
+	    "Starts VISUAL, EDITOR or `editor` on a copy. When the editor ends and all\n"
+	    "lines are records, the copy and what was appended meanwhile become the\n"
+	    "content of FILE. If lines are not records, or FILE was changed in another\n"
+	    "way, nothing is changed and your text is kept.\n" CTL_CHANGE_HELP,
 };

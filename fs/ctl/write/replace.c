@@ -7,8 +7,7 @@
 
 static int replace(struct ctl_target *t)
 {
-	int rc = ctl_content_add(t->new, STDIN_FILENO);
-	int code = rc < 0 ? ctl_target_fail(t, rc) : ctl_target_judge(t);
+	int code = ctl_target_judge(t, ctl_content_add(t->new, STDIN_FILENO));
 
 	if (code == 0 && t->records == 0 && !t->r->empty) {
 		ctl_error("%s: nothing was changed: the new content has no record; if "
@@ -29,12 +28,11 @@ const struct ctl_command ctl_replace = {
     .run = replace_run,
     .synopsis = "[--empty] [--state=DIR] [--OPTION=VALUE...] FILE < NEW",
     .summary = "give a log new content as a whole, and keep the old",
-    .help = "\n"
-	    "The records on standard input become the content of FILE, in one step. All "
-	    "lines\n"
-	    "must be records; a last newline is added. What was appended before that "
-	    "step is in\n"
-	    "the archive, what comes after it in the new content.\n"
-	    "\n"
-	    "  --empty      the new content may have no record\n" CTL_CHANGE_HELP,
+    .help =
+	"\n"
+	"The records on standard input become the content of FILE, in one step. All\n"
+	"lines must be records; a missing last newline is added. What was appended\n"
+	"before that step is in the archive, what comes after it in the new content.\n"
+	"\n"
+	"  --empty      the new content may have no record\n" CTL_CHANGE_HELP,
 };

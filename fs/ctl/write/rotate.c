@@ -47,8 +47,9 @@ static int is_ours(void *ctx, const char *name, unsigned char type)
 	       strlen(name) == len + STAMP_LEN + 1 && name[len + STAMP_LEN] == 'Z';
 }
 
-/* A rotation that was killed has left the log with two names: this one goes on with the
- * other, as under a third its records would be there twice. 1, 0 or -errno. */
+/* Finds the second name that a killed rotation has left the log with. This one goes on
+ * with that name: by a third one the records would be there twice. 1, 0: there is none,
+ * or -errno. */
 static int find_generation(struct work *w)
 {
 	struct ctl_names names = {0};
@@ -67,8 +68,8 @@ static int find_generation(struct work *w)
 	return rc ? rc : found;
 }
 
-/* Bare: the empty file takes the name in one step, so that there is always a log. The old
- * one gets its second name before. */
+/* Rotates on a bare vault: gives the log the generation's name besides its own, then
+ * replaces its own by the empty file in one step, so that there always is a log. */
 static int rotate_linked(struct work *w)
 {
 	struct jsonl_replace r;
@@ -98,8 +99,9 @@ static int rotate_linked(struct work *w)
 	return rc;
 }
 
-/* Inside a mount a log has one name only, and there for a moment none. The new file is
- * made before that: with an ACL its mode alone would let in the wrong ones. */
+/* Rotates in a mount, where a log has one name only, so that for a moment there is no
+ * log. The new file is complete before that: until it has its ACL, its mode alone could
+ * admit the wrong users. */
 static int rotate_renamed(struct work *w)
 {
 	struct jsonl_replace r;
@@ -116,7 +118,7 @@ static int rotate_renamed(struct work *w)
 		return rc;
 	}
 	rc = jsonl_replace_commit(&r, RENAME_NOREPLACE);
-	/* A program was faster: then it is a log of that program's. */
+	/* A program has created a log meanwhile, which stays. */
 	if (rc == -EEXIST)
 		return jsonl_replace_settle(&r);
 	if (rc < 0 && !r.renamed)
@@ -141,7 +143,7 @@ static int rotate(struct work *w, bool inside)
 	if (inside)
 		return rotate_renamed(w);
 	rc = rotate_linked(w);
-	/* A file system without hard links. */
+	/* Not every file system has hard links. */
 	return rc == -EPERM || rc == -EOPNOTSUPP ? rotate_renamed(w) : rc;
 }
 
@@ -223,22 +225,18 @@ static int rotate_path(const char *path, bool quiet)
 
 static int rotate_run(int argc, char **argv)
 {
-	bool options = true, quiet = false;
-	int out = 1, code = 0;
+	int i = 0, out = 1, code = 0;
+	bool quiet = false;
 
-	for (int i = 1; i < argc; i++) {
-		if (!options || argv[i][0] != '-')
-			argv[out++] = argv[i];
-		else if (strcmp(argv[i], "--") == 0)
-			options = false;
-		else if (strcmp(argv[i], "--quiet") == 0 || strcmp(argv[i], "-q") == 0)
+	while ((i = ctl_next_option(argc, argv, i + 1, &out)) < argc) {
+		if (strcmp(argv[i], "--quiet") == 0 || strcmp(argv[i], "-q") == 0)
 			quiet = true;
 		else
 			return ctl_usage(&ctl_rotate, "unknown option %s", argv[i]);
 	}
 	if (out == 1)
 		return ctl_usage(&ctl_rotate, "a file is missing");
-	for (int i = 1; i < out; i++)
+	for (i = 1; i < out; i++)
 		code |= rotate_path(argv[i], quiet);
 	return code;
 }
@@ -250,15 +248,12 @@ const struct ctl_command ctl_rotate = {
     .summary = "give a log the name of a generation, and begin a new one",
     .help =
 	"\n"
-	"FILE becomes FILE.YYYYMMDDTHHMMSS.NANOSECONDSZ (UTC), and an empty file with "
-	"its\n"
-	"mode and owner takes its place; the directory is synced. The new name is "
-	"printed.\n"
-	"Works on a mounted and on a bare vault. Bare, it waits for the file's lock, up "
-	"to\n"
-	"five seconds, and there is no moment without FILE. Programs that have the file\n"
-	"open go on with the generation until they open it again. An empty file is left\n"
-	"alone.\n"
+	"FILE becomes FILE.YYYYMMDDTHHMMSS.NANOSECONDSZ (UTC), and an empty file with\n"
+	"its mode and owner takes its place; the directory is synced. The new name is\n"
+	"printed. Works in mounted and in unmounted vaults. In an unmounted one it\n"
+	"waits for the file's lock, up to five seconds, and there is always a FILE.\n"
+	"Programs that have the file open go on writing to the generation until they\n"
+	"open it again. An empty file is left alone.\n"
 	"\n"
 	"  -q, --quiet  print nothing but errors\n"
 	"\n"

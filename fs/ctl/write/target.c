@@ -9,11 +9,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 #include "ctl/ask/control.h"
 #include "ctl/repair/rewrite.h"
 #include "ctl/find/content.h"
 
-/* One line of the system's log, whatever the names in it. */
+/* Writes a line to the syslog, with the names in it escaped. */
 static void log_bare(const struct ctl_target *t, const char *kept)
 {
 	cleanup_free char *path = ctl_safe_text(t->r->file);
@@ -96,7 +97,6 @@ static int target_open(struct ctl_target *t, const struct ctl_change *r)
 	return code || rc >= 0 ? code : ctl_target_fail(t, rc);
 }
 
-/* A copy of the file as it is now, which the new content is made from. */
 int ctl_target_keep(struct ctl_target *t)
 {
 	int rc;
@@ -108,7 +108,7 @@ int ctl_target_keep(struct ctl_target *t)
 
 /* ---- carrying it out ---- */
 
-/* Records that were appended since the old content was read go behind the new one. */
+/* Appends the records that the log got since its old content was read. */
 static int add_growth(struct ctl_rewrite *w, const struct ctl_target *t)
 {
 	struct stat now, then;
@@ -124,7 +124,8 @@ static int add_growth(struct ctl_rewrite *w, const struct ctl_target *t)
 	rc = ctl_content_equals(t->fd, t->old, from);
 	if (rc <= 0)
 		return rc ? rc : -ESTALE;
-	/* A record that got its newline meanwhile has one in the new content, too. */
+	/* A last record that got its newline since then has one in the new content,
+	 * too. */
 	if (from && pread(t->fd, &a, 1, from - 1) == 1 && a != '\n' &&
 	    pread(t->fd, &b, 1, from) == 1 && b == '\n')
 		from++;
@@ -198,14 +199,13 @@ static int rewrite_mounted(struct ctl_target *t, char **kept)
 	return rc;
 }
 
-/* The new content is ready and judged. */
 int ctl_target_carry_out(struct ctl_target *t)
 {
 	cleanup_free char *kept = NULL;
 	char number[CTL_NUMBER];
 	int rc = rewrite_mounted(t, &kept);
 
-	/* Nobody serves it. */
+	/* No daemon serves the vault. */
 	if (rc == -ENOENT)
 		rc = t->vault.mount ? -EXDEV : rewrite_bare(t, &kept);
 	if (rc)
@@ -219,10 +219,10 @@ int ctl_target_carry_out(struct ctl_target *t)
 	return 0;
 }
 
-int ctl_target_judge(struct ctl_target *t)
+int ctl_target_judge(struct ctl_target *t, int rc)
 {
-	int rc = ctl_content_judge(t->new, &t->limits, &t->records);
-
+	if (rc == 0)
+		rc = ctl_content_judge(t->new, &t->limits, &t->records);
 	if (rc <= 0)
 		return rc < 0 ? ctl_target_fail(t, rc) : 0;
 	ctl_error("%s: nothing was changed: these lines of the new content are no "
@@ -237,16 +237,13 @@ static int take_line(struct ctl_change *r, const char *value)
 {
 	char *end;
 	uint64_t n = strtoull(value, &end, 10);
-	uint64_t *grown;
 
 	if (value[0] < '1' || value[0] > '9' || *end)
 		return ctl_usage(r->command, "--line is a number from 1, not %s", value);
-	grown = reallocarray(r->lines, r->nlines + 1, sizeof(*r->lines));
-	if (!grown) {
+	if (jsonl_grow(&r->lines, &r->cap, r->nlines + 1, sizeof(*r->lines))) {
 		ctl_error("out of memory");
 		return CTL_FAILURE;
 	}
-	r->lines = grown;
 	r->lines[r->nlines++] = n;
 	return 0;
 }

@@ -10,9 +10,9 @@
 struct ctl_change {
 	const struct ctl_command *command;
 	const char *state, *file;
-	bool empty;	 /* replace: with nothing */
-	uint64_t *lines; /* delete-record */
-	size_t nlines;
+	bool empty;	 /* replace: by nothing, too */
+	uint64_t *lines; /* delete-record: their numbers */
+	size_t nlines, cap;
 	struct ctl_options options;
 };
 
@@ -21,50 +21,45 @@ struct ctl_target {
 	struct ctl_vault vault;
 	struct jsonl_limits limits;
 	int fd;	 /* the file, for reading */
-	int old; /* what the new content was made from; -1: from nothing */
+	int old; /* the content that the new one was made from; -1: it was made from
+		    nothing */
 	int new;
 	uint64_t records; /* of the new content */
-	char *why;	  /* what the daemon said besides; NULL */
+	char *why;	  /* the daemon's reason for refusing; or NULL */
 };
 
-/* Takes the options of a command and runs it: make() is given the open file, makes the
- * new content and returns the exit code. */
+/* Runs a command: parses its options, opens the file and calls make(), which makes the
+ * new content, puts it in place and returns the exit code. */
 int ctl_change_run(const struct ctl_command *command, int (*make)(struct ctl_target *t),
 		   int argc, char **argv);
-/* Keeps a copy of the file as it is now, which the new content is made from. 0 or -errno.
- */
+/* Copies the file as it is now to t->old, for the new content to be made from. 0 or
+ * -errno. */
 int ctl_target_keep(struct ctl_target *t) jsonl_must_check;
-/* Checks that all lines of the new content are records. 0, or an exit code after
- * messages. */
-int ctl_target_judge(struct ctl_target *t);
-/* Carries it out, when the new content has been judged. 0, or an exit code after a
+/* Checks that the new content could be made (`rc`: 0, or -errno of that) and that all of
+ * its lines are records. 0, or an exit code after messages. */
+int ctl_target_judge(struct ctl_target *t, int rc);
+/* Puts the new content in place, after ctl_target_judge(). 0, or an exit code after a
  * message. */
 int ctl_target_carry_out(struct ctl_target *t);
-/* Says why not. CTL_FAILURE. */
+/* Prints why the content was not replaced; returns CTL_FAILURE. */
 int ctl_target_fail(const struct ctl_target *t, int rc);
 
 /* The part of the help that they share. */
 #define CTL_CHANGE_HELP                                                                  \
 	"\n"                                                                             \
-	"For root, the owner of the file, and the owner of the mount. The old content "  \
-	"is\n"                                                                           \
-	"kept in the archive of the vault (elsewhere beside the file, as "               \
-	"NAME.orig-STAMP)\n"                                                             \
-	"until jsonlfsctl archive drop removes it: a secret is not gone before that. "   \
-	"It is\n"                                                                        \
-	"logged who did it. On a mounted vault the daemon does it, and programs that "   \
-	"have\n"                                                                         \
-	"the file open go on in the new one. On a bare vault nobody may have it open "   \
-	"for\n"                                                                          \
-	"writing.\n"                                                                     \
+	"For root, the owner of the file, and the owner of the mount. The old\n"         \
+	"content is kept in the archive of the vault (outside of vaults beside the\n"    \
+	"file, as NAME.orig-STAMP) until jsonlfsctl archive drop removes it: until\n"    \
+	"then a secret is not gone. The syslog says who did it. In a mounted vault\n"    \
+	"the daemon does it, and programs that have the file open go on in the new\n"    \
+	"one. In an unmounted vault no program may have it open for writing.\n"          \
 	"\n"                                                                             \
 	"  --state=DIR  the state directory, if it is not .jsonlfs in the vault\n"       \
 	"\n"                                                                             \
-	"What a record is, as the mount has it: --maxdepth, --maxrecord, --value, "      \
-	"--config.\n"                                                                    \
+	"What a record is, is taken from the mount, or from --maxdepth,\n"               \
+	"--maxrecord, --value, --config.\n"                                              \
 	"\n"                                                                             \
-	"Exit status: 0, 4 the new content is not all records and nothing was changed, " \
-	"8\n"                                                                            \
-	"it could not be done, 16 wrong usage."
+	"Exit status: 0, 4 not all of the new content is records and nothing was\n"      \
+	"changed, 8 it could not be done, 16 wrong usage."
 
 #endif

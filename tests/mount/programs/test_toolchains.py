@@ -158,7 +158,9 @@ def log4j2(base, debian):
     place = debian("liblog4j2-java", "java", "default-jre-headless", "ecj")
     java = place.command("java")[0].resolve()
     jars = ":".join(str(place.find(f"log4j-{x}.jar")) for x in ("api", "core"))
-    run(java, "-cp", place.find("eclipse-jdt-core.jar"),
+    # One jar on Debian 12, two on Debian 13.
+    compiler = ":".join(map(str, place.all("eclipse-jdt-core*.jar")))
+    run(java, "-cp", compiler,
         "org.eclipse.jdt.internal.compiler.batch.Main", "-proc:none", "-11", "-cp", jars, "-d",
         base, HERE / "progs" / "Log.java", env=place.env, check=0, timeout=100)
 
