@@ -144,18 +144,21 @@ static bool make_copy(const char *name)
 }
 
 /* posix_spawn() returns a little before the kernel shows the new command line. */
-static void wait_for_arguments(pid_t pid)
+static void wait_for_arguments(pid_t pid, int count)
 {
-	char path[64], byte;
+	char path[64], seen[4096];
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
 	for (int i = 0; i < 5000; i++) {
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd < 0 ? -1 : read(fd, &byte, 1);
+		ssize_t n = fd < 0 ? -1 : read(fd, seen, sizeof(seen));
+		int ends = 0;
 
 		if (fd >= 0)
 			close(fd);
-		if (n == 1)
+		for (ssize_t k = 0; k < n; k++)
+			ends += !seen[k];
+		if (ends == count)
 			return;
 		usleep(1000);
 	}
@@ -168,12 +171,13 @@ static pid_t start(const char *name, const char *const args[ARGS])
 	char *argv[ARGS + 2] = {(char *)name};
 	char path[PATH_MAX];
 	pid_t pid = -1;
+	int count = 1;
 
-	for (int i = 0; i < ARGS && args[i]; i++)
-		argv[i + 1] = (char *)args[i];
+	for (; count <= ARGS && args[count - 1]; count++)
+		argv[count] = (char *)args[count - 1];
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	CHECK(posix_spawn(&pid, path, NULL, NULL, argv, environment) == 0);
-	wait_for_arguments(pid);
+	wait_for_arguments(pid, count);
 	return pid;
 }
 
