@@ -146,7 +146,8 @@ static bool make_copy(const char *name)
 /* posix_spawn() returns a little before the kernel shows the new command line. */
 static void wait_for_arguments(pid_t pid, int count)
 {
-	char path[64], seen[4096];
+	static char seen[1 << 18];
+	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
 	for (int i = 0; i < 5000; i++) {
