@@ -157,7 +157,7 @@ static void turn_defer(struct fs_openlog *s, int (*run)(struct fs_job *job, bool
 	if (fs_defer(&s->m->vault, &t->job) == 0)
 		return;
 	pthread_mutex_lock(&s->inode->lock);
-	s->users--; /* the list counts as a user instead of the caller */
+	s->users--; /* not the last one: the caller is a user, too */
 	pthread_mutex_unlock(&s->inode->lock);
 	free(t);
 }
