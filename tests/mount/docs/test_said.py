@@ -24,6 +24,8 @@ COMPOSED = {
     "and shared=off was given: leave that out",
     "the list of daemons in .jsonlfs/daemon/hosts",
     'this rule has no "match"',
+    "while the vault is not mounted its quarantine is for root",
+    "while the vault is not mounted its archive is for root",
 }
 
 
