@@ -218,8 +218,9 @@ static void *watch_run(void *arg)
 		if (quiet > LOOP_QUIET_LOOKS) {
 			quiet = 0;
 			atomic_store(&loop.watch_sleeps, true);
-			while (!atomic_load(&w->busy) && atomic_load(&loop.watch_sleeps) &&
-			       !loop.stop)
+			/* Once it is to stop, the worker may be gone. */
+			while (!loop.stop && !atomic_load(&w->busy) &&
+			       atomic_load(&loop.watch_sleeps))
 				pthread_cond_wait(&loop.woken, &loop.lock);
 			atomic_store(&loop.watch_sleeps, false);
 		}
