@@ -26,14 +26,17 @@
 #include "vault/hosts_list.h"
 #include "vault/statedir.h"
 
-#define LIST	 "hosts"
-#define BELOW	 FS_STATE_NAME "/daemon/" LIST
-#define LISTS	 8 /* own, the vault's, those of directories above */
-#define LEVELS	 32
-#define WAIT_MS	 10000 /* longest wait for the acknowledgement of others */
-#define PAUSE_MS 20
-#define SIGN_MS	 2000 /* between two signs of life */
-#define LOOK_MS	 1000 /* between two looks, where newcomers are not announced */
+#define LIST	  "hosts"
+#define BELOW	  FS_STATE_NAME "/daemon/" LIST
+#define LISTS	  8 /* own, the vault's, those of directories above */
+#define LEVELS	  32
+#define WAIT_MS	  10000 /* longest wait for the acknowledgement of others */
+#define PAUSE_MS  20
+#define ENDING_MS 2000 /* for one whose mount is gone */
+#define SIGN_MS	  2000 /* between two signs of life */
+#define LOOK_MS	  1000 /* between two looks, where newcomers are not announced */
+
+static const struct timespec between_looks = {.tv_nsec = PAUSE_MS * 1000000L};
 
 struct fs_hosts {
 	char id[FS_HOST_ID];
@@ -237,7 +240,6 @@ static int refuse(const struct fs_vault *v, const char *says, const char *why,
 
 static int wait_for_others(struct fs_vault *v)
 {
-	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
 	const int64_t until = jsonl_now_ms() + WAIT_MS;
 	char says[FS_HOST_SAYS];
 
@@ -246,16 +248,28 @@ static int wait_for_others(struct fs_vault *v)
 			return refuse(v, says, "and does not share it",
 				      "unmount it there, or mount it there without "
 				      "shared=off");
-		nanosleep(&pause, NULL);
+		nanosleep(&between_looks, NULL);
 	}
 	return 0;
+}
+
+static bool read_ending(const struct fs_host_list *l, const char *other, void *ctx)
+{
+	(void)read_one(l, other, ctx);
+	return fs_host_is_ending(ctx);
 }
 
 static int share(struct fs_vault *v)
 {
 	char says[FS_HOST_SAYS];
-	bool others = each_other(v->hosts, read_one, says);
+	bool others;
 
+	/* After umount(8) a daemon may live for a moment, and shared mode would last as
+	 * long as this mount. Its mount may be in another namespace: hence the bound. */
+	for (int n = 0;
+	     n < ENDING_MS / PAUSE_MS && each_other(v->hosts, read_ending, says); n++)
+		nanosleep(&between_looks, NULL);
+	others = each_other(v->hosts, read_one, says);
 	if (others && v->config.shared == JSONL_SHARED_OFF)
 		return refuse(v, says, "and shared=off was given", "leave that out");
 	if (!others && !v->shared)

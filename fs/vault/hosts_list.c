@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/lock.h"
+#include "report/report.h"
 
 #define LIST_LOCK ".lock"
 #define LOCK	  "lock"
@@ -103,6 +105,34 @@ static bool visit(int at, const char *name, void *ctx)
 
 	return name[0] != '.' && strcmp(name, v->id) != 0 && is_alive(at, name) &&
 	       v->fn(v->l, name, v->ctx);
+}
+
+static bool is_mounted(const char *mountpoint)
+{
+	FILE *table = setmntent("/proc/self/mounts", "re");
+	char line[2 * PATH_MAX];
+	struct mntent entry;
+	bool found = false;
+
+	while (table && !found && getmntent_r(table, &entry, line, sizeof(line)))
+		found = strcmp(entry.mnt_dir, mountpoint) == 0;
+	if (table)
+		endmntent(table);
+	return found;
+}
+
+bool fs_host_is_ending(const char *says)
+{
+	struct jsonl_report *r = jsonl_report_parse(says);
+	const char *host = jsonl_report_get_string(r, "host");
+	const char *mountpoint = jsonl_report_get_string(r, "mountpoint");
+	char own[HOST_NAME_MAX + 1] = "";
+	bool ending;
+
+	(void)gethostname(own, sizeof(own) - 1);
+	ending = host && mountpoint && strcmp(host, own) == 0 && !is_mounted(mountpoint);
+	jsonl_report_free(r);
+	return ending;
 }
 
 bool fs_host_list_each(const struct fs_host_list *l, const char *id,

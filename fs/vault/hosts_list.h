@@ -36,6 +36,9 @@ bool fs_host_list_acknowledged(const struct fs_host_list *l, const char *other);
 /* Reads what a daemon says of itself, and its last sign of life. */
 void fs_host_list_read(const struct fs_host_list *l, const char *other,
 		       char says[FS_HOST_SAYS], time_t *seen);
+/* Returns true when this is said by a daemon of this machine whose mount is gone, as far
+ * as this mount namespace shows. */
+bool fs_host_is_ending(const char *says);
 /* Calls fn for each living daemon but `id`, until it returns true. Returns whether it
  * did. */
 bool fs_host_list_each(const struct fs_host_list *l, const char *id,

@@ -5,9 +5,10 @@ whom, and who takes over what a dead one has left."""
 import fcntl
 import os
 import signal
+import threading
 
 import pytest
-from util import NOBODY, append, binary, opened, run, wait_for
+from util import NOBODY, append, binary, mount_table, opened, run, wait_for
 
 
 def entries(vault):
@@ -42,6 +43,20 @@ def test_two_daemons_share(mount, first, second):
     assert a.status()["shared"]["on"] and len(entries(a.source)) == 1
     a.stop()
     assert os.listdir(a.source) == []
+
+
+def test_a_mount_that_is_mounted_anew_is_not_shared(mount):
+    """Its daemon lives a little longer than the mount."""
+    a = mount(self_mount=False)
+    os.kill(a.proc.pid, signal.SIGSTOP)
+    run("umount", "-l", a.mnt, check=0)
+    wait_for(lambda: str(a.mnt) not in mount_table())
+    later = threading.Timer(0.5, os.kill, (a.proc.pid, signal.SIGCONT))
+    later.start()
+    b = mount(source=a.source, self_mount=False)
+    later.join()
+    assert a.proc.wait(20) == 0
+    assert b.status()["shared"] == {"on": False, "hosts": []}
 
 
 def test_off_shares_with_nobody(mount, workdir):
