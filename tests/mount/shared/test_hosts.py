@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 
 import pytest
 from util import NOBODY, append, binary, mount_table, opened, run, wait_for
@@ -48,6 +49,7 @@ def test_two_daemons_share(mount, first, second):
 def test_a_mount_that_is_mounted_anew_is_not_shared(mount):
     """Its daemon lives a little longer than the mount."""
     a = mount(self_mount=False)
+    time.sleep(1)
     os.kill(a.proc.pid, signal.SIGSTOP)
     run("umount", "-l", a.mnt, check=0)
     wait_for(lambda: str(a.mnt) not in mount_table())
@@ -93,6 +95,8 @@ def test_locks_that_no_other_host_sees(mount, workdir):
 
 def test_a_daemon_that_does_not_answer_is_waited_for(mount, workdir):
     a = mount(self_mount=False)
+    # It has had its first look at the list, and holds no lock of it.
+    time.sleep(1)
     a.proc.send_signal(signal.SIGSTOP)
     try:
         said = refused_mount(a, workdir)
