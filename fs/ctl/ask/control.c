@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/stamp.h"
 
 #define PACKET_MAX	65536 /* FS_CONTROL_PACKET of the daemon */
 #define RESTART_WAIT_MS 5000  /* for a daemon that is being started again */
@@ -30,6 +31,7 @@ static int connect_to(const char *path, uid_t owner, int wait, int *out)
 {
 	const struct timespec pause = {.tv_nsec = RESTART_STEP_MS * 1000000L};
 	const struct timeval send_limit = {.tv_sec = SEND_LIMIT};
+	const int64_t until = jsonl_now_ms() + wait;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	cleanup_close int fd =
 	    socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -44,10 +46,9 @@ static int connect_to(const char *path, uid_t owner, int wait, int *out)
 	while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		if (errno != EAGAIN)
 			return -errno;
-		if (wait <= 0)
+		if (jsonl_now_ms() >= until)
 			return -EUSERS;
 		(void)nanosleep(&pause, NULL);
-		wait -= RESTART_STEP_MS;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return -errno;
@@ -139,22 +140,35 @@ static int connect_bare(const struct ctl_vault *v, int *fd)
 	return is_absent(rc) ? -ENOENT : rc;
 }
 
+static int connect_once(const struct ctl_vault *v, int *fd)
+{
+	if (v->status_error == -ENOTCONN || v->status_error == -ECONNABORTED)
+		return -ENOTCONN;
+	return v->status ? connect_mounted(v, fd) : connect_bare(v, fd);
+}
+
+static int answer_of(const struct ctl_vault *v, int rc, int fd)
+{
+	return rc == 0 ? fd : v->status && rc == -ENOENT ? -EOPNOTSUPP : rc;
+}
+
+int ctl_control_try(const struct ctl_vault *v)
+{
+	int fd = -1, rc = connect_once(v, &fd);
+
+	return answer_of(v, rc, fd);
+}
+
 int ctl_control_connect(const struct ctl_vault *v)
 {
 	const struct timespec pause = {.tv_nsec = RESTART_STEP_MS * 1000000L};
-	int fd = -1, rc = 0;
+	const int64_t until = jsonl_now_ms() + RESTART_WAIT_MS;
+	int fd = -1, rc;
 
-	if (v->status_error == -ENOTCONN || v->status_error == -ECONNABORTED)
-		return -ENOTCONN;
-	for (int waited = 0;; waited += RESTART_STEP_MS) {
-		rc = v->status ? connect_mounted(v, &fd) : connect_bare(v, &fd);
-		if (rc == 0)
-			return fd;
-		if (!v->status || waited >= RESTART_WAIT_MS ||
-		    (rc != -ECONNREFUSED && rc != -ENOENT))
-			return v->status && rc == -ENOENT ? -EOPNOTSUPP : rc;
+	while ((rc = connect_once(v, &fd)) && v->status && jsonl_now_ms() < until &&
+	       (rc == -ECONNREFUSED || rc == -ENOENT))
 		(void)nanosleep(&pause, NULL);
-	}
+	return answer_of(v, rc, fd);
 }
 
 /* ---- asking ---- */

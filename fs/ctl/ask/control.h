@@ -10,6 +10,8 @@
 /* Connects to the daemon that serves this vault. The descriptor; -ENOENT when none does;
  * -ENOTCONN when the mount is dead; -errno. */
 int ctl_control_connect(const struct ctl_vault *v) jsonl_must_check;
+/* The same without waiting for a daemon that is being started again. */
+int ctl_control_try(const struct ctl_vault *v) jsonl_must_check;
 /* Makes a request {"verb": VERB}, to be filled and sent. */
 struct jsonl_report *ctl_control_request(const char *verb);
 /* Sends a request, which is freed, with `nfds` descriptors. 0 or -errno. */

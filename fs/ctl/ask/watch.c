@@ -18,6 +18,7 @@ struct watch {
 	bool json;
 	uint64_t left; /* events to print; 0: without end */
 	bool limited;
+	bool page; /* in a terminal: one that waited would show old numbers */
 	const char *path;
 };
 
@@ -68,8 +69,8 @@ static void print_event(FILE *to, const struct jsonl_report *e)
 	print_string(to, e, "program", ", by ", "");
 	if (jsonl_report_get_uint(e, "pid"))
 		(void)fprintf(to, " (pid %llu, uid %llu)",
-		       (unsigned long long)jsonl_report_get_uint(e, "pid"),
-		       (unsigned long long)jsonl_report_get_uint(e, "uid"));
+			      (unsigned long long)jsonl_report_get_uint(e, "pid"),
+			      (unsigned long long)jsonl_report_get_uint(e, "uid"));
 	print_string(to, e, "quarantine", "; quarantine: ", "");
 	print_string(to, e, "archive", "; archive: ", "");
 	print_string(to, e, "error", "; ", "");
@@ -139,7 +140,7 @@ static int begin(struct watch *w, const struct ctl_vault *v)
 
 	if (!v->status)
 		return v->status_error;
-	fd = ctl_control_connect(v);
+	fd = w->page ? ctl_control_try(v) : ctl_control_connect(v);
 	if (fd < 0)
 		return fd;
 	rc = ctl_control_send(fd, ctl_control_request("watch"), NULL, 0);
@@ -195,8 +196,9 @@ static bool page_next(void *ctx, char **line)
 	struct page *p = ctx;
 	int rc;
 	struct jsonl_report *event = ctl_control_receive(p->events.fd, &rc);
-	FILE *to = event && is_below(event, p->prefix) ? open_memstream(line, &(size_t){0})
-						       : NULL;
+	FILE *to = event && is_below(event, p->prefix)
+		       ? open_memstream(line, &(size_t){0})
+		       : NULL;
 
 	if (to) {
 		print_event(to, event);
@@ -229,6 +231,7 @@ static int show_page(struct watch *w, int fd, char **prefix)
 	int code;
 
 	p.events.ctx = &p;
+	w->page = true;
 	code = ctl_live(w->path, &p.events);
 	if (p.events.fd >= 0)
 		(void)close(p.events.fd);

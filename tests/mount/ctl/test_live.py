@@ -48,7 +48,7 @@ class Terminal:
         def shown():
             pages = self.pages()
             return pages and all(w in "\n".join(pages[-1]) for w in words) and pages[-1]
-        return wait_for(shown, f"{words} in {self.said[-1500:]}", 15)
+        return wait_for(shown, f"{words} in {self.said[-1500:]}", 30)
 
     def close(self):
         if self.p.poll() is None:
