@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/copy.h"
 #include "base/lock.h"
+#include "base/path.h"
 #include "base/syslog.h"
 #include "control/entries.h"
 #include "control/files.h"
@@ -30,6 +31,19 @@
 #include "tree/inode.h"
 #include "tree/mount.h"
 #include "tree/notify.h"
+
+/* Opens an entry, with its attributes. O_NONBLOCK because its owner may hold a lease on
+ * it. Descriptor or -errno; -EINVAL: it is no regular file. */
+static int open_entry(int dir, const char *name, struct stat *st)
+{
+	cleanup_close int fd = fs_openat_beneath(dir, name, O_RDONLY | O_NONBLOCK);
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st) < 0)
+		return -errno;
+	return S_ISREG(st->st_mode) ? steal_fd(&fd) : -EINVAL;
+}
 
 static int open_parent(struct fs_mount *m, const char *path, const char **name)
 {
@@ -112,12 +126,9 @@ int fs_control_archive_restore(struct fs_control_request *r)
 	jsonl_archived_parse(name, &said);
 	if (!said.path[0] || !said.whole)
 		return -EINVAL;
-	cleanup_close int fd =
-	    openat(m->vault.archive_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_close int fd = open_entry(m->vault.archive_fd, name, &st);
 
-	rc = fd < 0 || fstat(fd, &st) < 0 ? -errno
-	     : S_ISREG(st.st_mode)	  ? put(m, fd, said.path)
-					  : -EINVAL;
+	rc = fd < 0 ? fd : put(m, fd, said.path);
 	if (rc)
 		return rc;
 	tell_kernel(m, said.path);
@@ -212,14 +223,13 @@ int fs_control_quarantine_restore(struct fs_control_request *r)
 		return -EINVAL;
 	cleanup_close int dir = openat(m->vault.state_fd, "quarantine",
 				       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup_close int fd =
-	    dir < 0 ? -1 : openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup_close int fd = dir < 0 ? -errno : open_entry(dir, name, &st);
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
+	if (fd < 0)
+		return fd;
 	/* Only one restore of an entry at a time (jsonlfsctl takes it, too), and what an
 	 * earlier one has noted is seen. */
-	rc = S_ISREG(st.st_mode) ? fs_lock_wait(fd, FS_LOCK_MS) : -EINVAL;
+	rc = fs_lock_wait(fd, FS_LOCK_MS);
 	if (!rc)
 		rc = fs_control_quarantined(m, name, &of);
 	if (!rc && (of.restored && !jsonl_report_get_bool(r->args, "again")))

@@ -10,11 +10,20 @@ from util import BUILD, ENV, binary, mount_table, parse, processes, run, wait_fo
 
 GOOD = b'{"n":1}\n'
 
+# Takes a lease on each file, and holds them whatever the kernel says.
+LEASE_HOLDER = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fds = [os.open(name, os.O_RDWR) for name in sys.argv[1:]]
+for fd in fds:
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 def daemons(mnt):
     """The pids of the daemons that serve this mount point."""
     return processes(mnt)[1]
-
 
 def gone(pid):
     """Ended, though its parent may not have noticed."""
@@ -24,11 +33,9 @@ def gone(pid):
     except (FileNotFoundError, ProcessLookupError):
         return True
 
-
 def mounts_on(mnt):
     with open("/proc/self/mountinfo", encoding="utf-8") as f:
         return [line for line in f if line.split()[4] == str(mnt)]
-
 
 class Vault:
     """A directory that is mounted over itself by the command, in the background."""
@@ -60,7 +67,6 @@ class Vault:
         run("umount", *flags, self.path, check=check)
         for pid in pids:
             wait_for(lambda: gone(pid), "the end of the daemon")  # noqa: B023
-
 
 class Installed:
     """The build installed, as if to /, in a mount namespace of its own."""
@@ -102,11 +108,9 @@ class Installed:
         self.holder.wait(10)
         self.holder.stdout.close()
 
-
 def mounted_in(system, path):
     table = system.run("cat", "/proc/self/mountinfo", check=0).stdout.decode()
     return [line for line in table.splitlines() if line.split()[4] == str(path)]
-
 
 def connect(path):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -114,7 +118,6 @@ def connect(path):
     s.connect(parse((path / ".jsonlfs/status.json").read_bytes())["control"])
     s.settimeout(20)
     return s
-
 
 def ask(path, packet, fds=()):
     """One request, as bytes or as a dict, and what comes back."""

@@ -5,6 +5,7 @@ restores and drops; everybody sees his own entries and events, and no others."""
 import contextlib
 import errno
 import os
+import subprocess
 
 import pytest
 from util import (
@@ -12,6 +13,7 @@ from util import (
     DAMAGE,
     FAILED,
     NO,
+    PYTHON,
     as_user,
     append,
     binary,
@@ -22,7 +24,7 @@ from util import (
     running,
     wait_for,
 )
-from vaults import ask
+from vaults import LEASE_HOLDER, ask
 
 OWNER, WRITER, STRANGER = 61001, 61002, 61003
 GOOD = b'{"a":1}\n'
@@ -174,6 +176,20 @@ def test_what_is_no_entry_is_not_restored_for_the_owner(m):
     for name in ("x", "../daemon", ".", name + "x"):
         assert as_user(OWNER, lambda name=name: ask(
             m.mnt, {"verb": "quarantine-restore", "name": name})["error"])
+
+
+@pytest.mark.parametrize("what", ["archive", "quarantine"])
+def test_a_lease_on_an_entry_keeps_nobody(m, what):
+    """Whose entry it is could let the daemon wait for 45 seconds."""
+    name = set_aside(m, b"bad\n")
+    if what == "archive":
+        as_user(WRITER, lambda: m.p("w.jsonl").unlink())
+        (entry,) = entries("archive", m, OWNER)
+        name = entry["file"]
+    with running(PYTHON, "-c", LEASE_HOLDER, m.b(f".jsonlfs/{what}/{name}"), user=WRITER, group=WRITER,
+                 extra_groups=[], stdin=subprocess.PIPE) as p:
+        assert p.stdout.readline() == b"held\n", p.stderr.read()
+        run(binary("jsonlfsctl"), what, "restore", m.mnt, name, uid=OWNER, timeout=30)
 
 
 def test_only_the_owner_drops(m):

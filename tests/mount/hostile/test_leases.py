@@ -11,20 +11,11 @@ import time
 
 import pytest
 from util import PYTHON, append, as_user, opened, outcome, running, wait_for
+from vaults import LEASE_HOLDER
 
 EVE, ADA = 12001, 12002
 MANY = 14  # more than there are workers
 
-# Takes a lease on each file, and holds them whatever the kernel says.
-HOLDER = """
-import fcntl, os, signal, sys
-signal.signal(signal.SIGIO, signal.SIG_IGN)
-fds = [os.open(name, os.O_RDWR) for name in sys.argv[1:]]
-for fd in fds:
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-print("held", flush=True)
-sys.stdin.read()
-"""
 OPENER = """
 import os, sys
 if sys.argv[2] == "truncate":
@@ -42,7 +33,7 @@ def leases(m, names):
         m.b(name).write_bytes(b"1\n")
         os.chown(m.b(name), EVE, EVE)
         os.chmod(m.b(name), 0o666)
-    with running(PYTHON, "-c", HOLDER, *(m.b(name) for name in names), user=EVE, group=EVE,
+    with running(PYTHON, "-c", LEASE_HOLDER, *(m.b(name) for name in names), user=EVE, group=EVE,
                  stdin=subprocess.PIPE,
                  extra_groups=[]) as p:
         assert p.stdout.readline() == b"held\n", p.stderr.read()
