@@ -363,8 +363,8 @@ static int join_lists(struct fs_vault *v)
 /* Another host would append at the same moment, and neither would notice. */
 static int look_at_locks(const struct fs_vault *v)
 {
-	const char *mounted =
-	    v->config.shared == JSONL_SHARED_OFF ? NULL : fs_local_locks_of(v->root_fd);
+	const bool alone = v->config.readonly || v->config.shared == JSONL_SHARED_OFF;
+	const char *mounted = alone ? NULL : fs_local_locks_of(v->root_fd);
 
 	if (!mounted)
 		return 0;

@@ -85,6 +85,11 @@ def test_locks_that_no_other_host_sees(mount, workdir):
             assert p.returncode == 32
             assert b"is on sshfs" in p.stderr and b"shared=off" in p.stderr
         assert os.listdir(real) == []
+        # Who writes nothing needs no lock.
+        (real / "b.jsonl").write_bytes(b"1\n")
+        m = mount("ro", source=source, self_mount=False)
+        assert m.p("b.jsonl").read_bytes() == b"1\n"
+        m.stop()
         m = mount("shared=off", source=source, self_mount=False)
         append(m.p("a.jsonl"), b'{"a":1}\n')
         m.stop()
