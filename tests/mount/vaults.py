@@ -21,6 +21,7 @@ print("held", flush=True)
 sys.stdin.read()
 """
 
+
 def daemons(mnt):
     """The pids of the daemons that serve this mount point."""
     return processes(mnt)[1]

@@ -19,34 +19,32 @@ static const char *explain(const struct ctl_store *s, int rc)
 	case -EALREADY:
 		return "was restored before: --again does it once more";
 	case -EINVAL:
-		return "it does not say which log it is of: its writer or root can show "
-		       "it and "
-		       "append it";
+		return "it does not say which log it is of: its writer or root can "
+		       "show it and append it";
 	case -EPERM:
 	case -ENOENT:
-		return "cannot be read by you: its writer, root or the owner of the "
-		       "vault's "
-		       "directory restores it";
+		return "cannot be read by you: its writer, root or the owner of "
+		       "the vault's directory restores it";
 	case -EACCES:
-		return "more people can read the log by now than what was set aside: its "
-		       "writer "
-		       "or root restores it";
+		return "more people can read the log by now than what was set "
+		       "aside: its writer or root restores it";
 	case -EFBIG:
 		return "is longer than 16 MiB: its writer or root restores it";
 	default:
 		return rc > 0 || rc == -EBADMSG
-			   ? "nothing was appended: not all of it are records: its "
-			     "writer or "
-			     "root corrects it, and restores it with --edited"
+			   ? "nothing was appended: not all of it are records: "
+			     "its writer or root corrects it, and restores it "
+			     "with --edited"
 			   : ctl_explain(s->vault.root, rc);
 	}
 }
 
 bool ctl_is_for_daemon(const struct ctl_restore *r, const struct ctl_store *s)
 {
-	cleanup_close int fd = ctl_entries_is_name(r->name) && !r->edited && s->vault.mount
-				   ? ctl_open_file(s->files.dir, r->name, O_RDONLY, 0)
-				   : -EINVAL;
+	cleanup_close int fd =
+	    ctl_entries_is_name(r->name) && !r->edited && s->vault.mount
+		? ctl_open_file(s->files.dir, r->name, O_RDONLY, 0)
+		: -EINVAL;
 
 	return fd == -EACCES;
 }
