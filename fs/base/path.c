@@ -15,6 +15,17 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 
+DIR *fs_directory_open(int dir, int *rc)
+{
+	cleanup_close int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+
+	*rc = stream ? 0 : -errno;
+	if (stream)
+		(void)steal_fd(&fd);
+	return stream;
+}
+
 bool fs_path_of_descriptor(int fd, char path[PATH_MAX])
 {
 	char link[32];

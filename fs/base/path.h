@@ -4,6 +4,7 @@
 #ifndef FS_BASE_PATH_H
 #define FS_BASE_PATH_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -16,6 +17,9 @@ int fs_openat_beneath(int dir, const char *path, int flags) jsonl_must_check;
 /* Does the same name by name: the path may be longer than PATH_MAX, and the file may be
  * created, with `mode`. */
 int fs_walk_beneath(int dir, const char *path, int flags, mode_t mode) jsonl_must_check;
+/* Opens a directory anew, by a descriptor of it, with a stream that is nobody else's and
+ * to be closed. NULL: *rc is -errno. */
+DIR *fs_directory_open(int dir, int *rc);
 /* Finds the path of the file behind one of the daemon's descriptors. */
 bool fs_path_of_descriptor(int fd, char path[PATH_MAX]);
 /* Finds the path from the vault's root, whose own path is `root`. */

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/path.h"
 #include "control/request.h"
 #include "control/socket.h"
 #include "report/report.h"
@@ -86,17 +87,12 @@ static bool is_entry(const struct listing *l, const char *name, bool *known)
 
 static int list_directory(struct listing *l)
 {
-	int copy = openat(l->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
-	int rc = 0;
+	int rc;
+	DIR *dir = fs_directory_open(l->dir, &rc);
 
-	if (!dir) {
-		rc = -errno;
-		if (copy >= 0)
-			close(copy);
+	if (!dir)
 		return rc;
-	}
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
 	while (rc == 0 && (e = readdir(dir))) {
 		bool known = false;

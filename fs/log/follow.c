@@ -32,6 +32,7 @@
 #include "base/stamp.h"
 #include "base/error.h"
 #include "base/fuse.h"
+#include "base/path.h"
 #include "base/syslog.h"
 #include "file/file.h"
 #include "log/handle.h"
@@ -90,15 +91,12 @@ static bool names_this(const struct statx *named, const struct stat *st)
  * answer while the old file is busy. */
 static void directory_ask(const struct fs_follow *f, int fd)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
 	const struct dirent *entry;
+	int rc;
+	DIR *dir = fs_directory_open(fd, &rc);
 
-	if (!dir) {
-		if (copy >= 0)
-			close(copy);
+	if (!dir)
 		return;
-	}
 	do
 		/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 		entry = readdir(dir);

@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/path.h"
 #include "base/syslog.h"
 #include "block/raw.h"
 #include "block/stage.h"
@@ -31,17 +32,12 @@ static int recover_each(struct fs_mount *m, const char *prefix,
 			bool (*fn)(struct fs_mount *m, const char *name, void *ctx),
 			void *ctx)
 {
-	int fd = openat(m->vault.daemon_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int found = 0;
+	int found;
+	DIR *dir = fs_directory_open(m->vault.daemon_fd, &found);
 
-	if (!dir) {
-		found = -errno;
-		if (fd >= 0)
-			close(fd);
+	if (!dir)
 		return found;
-	}
 	do {
 		errno = 0;
 		/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread so far */

@@ -19,6 +19,7 @@
 #include "base/stamp.h"
 #include "base/copy.h"
 #include "base/error.h"
+#include "base/path.h"
 #include "base/syslog.h"
 #include "vault/archive_table.h"
 #include "vault/deferred.h"
@@ -175,19 +176,14 @@ static int count_entry(struct fs_vault *v, const char *name)
 
 static int take_stock(struct fs_vault *v)
 {
-	int fd = openat(v->archive_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 	struct stat st;
-	int rc = 0;
+	int rc;
+	DIR *dir = fs_directory_open(v->archive_fd, &rc);
 
-	if (!dir) {
-		rc = -errno;
-		if (fd >= 0)
-			close(fd);
+	if (!dir)
 		return rc;
-	}
-	if (fstat(fd, &st) == 0)
+	if (fstat(v->archive_fd, &st) == 0)
 		v->archive->dev = st.st_dev;
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 	while (!rc && (e = readdir(dir)))

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/lock.h"
+#include "base/path.h"
 #include "report/report.h"
 
 #define LIST_LOCK ".lock"
@@ -25,17 +26,12 @@
  * the directory cannot be read. */
 static int each_name(int at, bool (*fn)(int at, const char *name, void *ctx), void *ctx)
 {
-	int fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int found = 0;
+	int found;
+	DIR *dir = fs_directory_open(at, &found);
 
-	if (!dir) {
-		found = -errno;
-		if (fd >= 0)
-			close(fd);
+	if (!dir)
 		return found;
-	}
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
 	while (!found && (e = readdir(dir)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)

@@ -2,12 +2,12 @@
 #include "ctl/find/names.h"
 
 #include <dirent.h>
-#include <fcntl.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/path.h"
 
 static int order(const void *a, const void *b)
 {
@@ -27,17 +27,12 @@ int ctl_names_read(struct ctl_names *n, int dir,
 		   int (*wanted)(void *ctx, const char *name, unsigned char type),
 		   void *ctx)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *e;
-	int rc = 0;
+	int rc;
+	DIR *d = fs_directory_open(dir, &rc);
 
-	if (!d) {
-		rc = -errno;
-		if (copy >= 0)
-			close(copy);
+	if (!d)
 		return rc;
-	}
 	do {
 		errno = 0;
 		/* One thread. NOLINTNEXTLINE(concurrency-mt-unsafe) */
