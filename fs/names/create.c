@@ -316,7 +316,7 @@ static int open_tmpfile(fuse_req_t req, struct fs_inode *i, int fd,
 		close(fd);
 		return r;
 	}
-	r = fs_plain_open(req, i, fd, fi);
+	r = fs_plain_open(req, i, fd, fi, &fs_plain_ops);
 	if (r)
 		fs_account_descriptor_close(payer);
 	else

@@ -114,7 +114,7 @@ void fs_plain_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec 
 		fuse_reply_write(req, (size_t)n);
 }
 
-static void plain_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
+void fs_plain_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
 {
 	int copy = dup(plain_of(h)->fd);
 
@@ -123,8 +123,8 @@ static void plain_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_in
 	fuse_reply_err(req, copy < 0 || close(copy) == 0 ? 0 : errno);
 }
 
-static void plain_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
-			struct fuse_file_info *fi)
+void fs_plain_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
+		    struct fuse_file_info *fi)
 {
 	(void)fi;
 	fs_reply_sync(req, plain_of(h)->fd, datasync);
@@ -170,28 +170,28 @@ static void plain_end(fuse_req_t req, struct fs_plain_handle *p)
 	free(p);
 }
 
-static void plain_release(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
+void fs_plain_release(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi)
 {
 	(void)fi;
 	plain_end(req, plain_of(h));
 	fuse_reply_err(req, 0);
 }
 
-static void plain_abandon(struct fs_handle *h)
+void fs_plain_abandon(struct fs_handle *h)
 {
 	plain_end(NULL, plain_of(h));
 }
 
-static const struct fs_handle_ops plain_ops = {
+const struct fs_handle_ops fs_plain_ops = {
     .read = fs_plain_read,
     .write_buf = fs_plain_write_buf,
-    .flush = plain_flush,
-    .release = plain_release,
-    .fsync = plain_fsync,
+    .flush = fs_plain_flush,
+    .release = fs_plain_release,
+    .fsync = fs_plain_fsync,
     .fallocate = fs_plain_fallocate,
     .lseek = fs_plain_lseek,
     .fd = fs_plain_fd,
-    .abandon = plain_abandon,
+    .abandon = fs_plain_abandon,
 };
 
 /* ---- open ---- */
@@ -242,7 +242,8 @@ static bool closes_silently(int fd)
 	return fstatfs(fd, &fs) == 0 && fs_kind_of(&fs)->local;
 }
 
-int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi)
+int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi,
+		  const struct fs_handle_ops *ops)
 {
 	cleanup_close int own = fd;
 	cleanup_free struct fs_plain_handle *p = calloc(1, sizeof(*p));
@@ -258,7 +259,7 @@ int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_i
 		return r;
 	if (st.st_mode & (S_ISUID | S_ISGID))
 		atomic_store(&fs_plain_node(i)->special, true);
-	p->base.ops = &plain_ops;
+	p->base.ops = ops;
 	p->base.flags = fi->flags;
 	p->m = fs_mount_of(req);
 	p->fd = fd;
@@ -306,13 +307,13 @@ static int plain_class_open(fuse_req_t req, struct fs_inode *i, struct fuse_file
 {
 	int fd = fs_inode_open(fs_mount_of(req), i, fi->flags);
 
-	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi);
+	return fd < 0 ? fd : fs_plain_open(req, i, fd, fi, &fs_plain_ops);
 }
 
 static int plain_class_created(fuse_req_t req, struct fs_inode *i, int fd,
 			       struct fuse_file_info *fi, struct fs_inode *dir)
 {
-	return fs_plain_open(req, i, fd, fi);
+	return fs_plain_open(req, i, fd, fi, &fs_plain_ops);
 }
 
 const struct fs_class_ops fs_plain_class = {

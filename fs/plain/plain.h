@@ -39,10 +39,10 @@ static inline struct fs_plain_node *fs_plain_node(const struct fs_inode *i)
 	return i->of_class;
 }
 
-/* Makes a handle of a plain file for a descriptor (taken over) and fills fi. 0 or -errno.
- */
-int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd,
-		  struct fuse_file_info *fi) jsonl_must_check;
+/* Makes a handle of a plain file, with these operations, for a descriptor (taken over)
+ * and fills fi. 0 or -errno. */
+int fs_plain_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_info *fi,
+		  const struct fs_handle_ops *ops) jsonl_must_check;
 /* Truncates a file at its open with O_TRUNC, as the caller would. 0 or -errno. */
 int fs_plain_truncate(fuse_req_t req, struct fs_inode *i, int fd,
 		      int flags) jsonl_must_check;
@@ -58,11 +58,18 @@ void fs_plain_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		   struct fuse_file_info *fi);
 void fs_plain_write_buf(fuse_req_t req, struct fs_handle *h, struct fuse_bufvec *in,
 			off_t off, struct fuse_file_info *fi);
+void fs_plain_flush(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi);
+void fs_plain_release(fuse_req_t req, struct fs_handle *h, struct fuse_file_info *fi);
+void fs_plain_fsync(fuse_req_t req, struct fs_handle *h, int datasync,
+		    struct fuse_file_info *fi);
 void fs_plain_fallocate(fuse_req_t req, struct fs_handle *h, int mode, off_t off,
 			off_t len, struct fuse_file_info *fi);
 void fs_plain_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
 		    struct fuse_file_info *fi);
 int fs_plain_fd(struct fs_handle *h);
+void fs_plain_abandon(struct fs_handle *h);
+/* All of them. */
+extern const struct fs_handle_ops fs_plain_ops;
 /* Entries for the tables of both classes (plain and text). */
 int64_t fs_plain_begun(const struct fs_inode *i);
 void fs_plain_inode_free(struct fs_inode *i);

@@ -25,6 +25,7 @@
 #include "log/staged_block.h"
 #include "plain/plain.h"
 #include "rules/config.h"
+#include "text/reader.h"
 #include "tree/classes.h"
 #include "tree/descriptor.h"
 #include "tree/handles.h"
@@ -53,7 +54,7 @@ struct textlog {
 };
 
 /* Serializes the appends to one file, so that a short block can be cut back. By inode
- * number; taken inside textlog->lock. */
+ * number; taken inside textlog->lock, outside the lock of readers. */
 static pthread_mutex_t block_locks[TEXTLOG_LOCKS] = {[0 ... TEXTLOG_LOCKS - 1] =
 							 PTHREAD_MUTEX_INITIALIZER};
 
@@ -75,8 +76,8 @@ static int directory_sync(struct textlog *t)
 	return 0;
 }
 
-/* Appends the staged block, under t->lock and, in shared mode, flock. 0, or -errno with the
- * block staged still, unless it is in the file. */
+/* Appends the staged block, under t->lock and, in shared mode, flock. 0, or -errno with
+ * the block staged still, unless it is in the file. */
 static int commit_held(struct textlog *t)
 {
 	struct fs_inode *i = t->plain.base.inode;
@@ -100,7 +101,8 @@ static int commit_held(struct textlog *t)
 		return rc;
 	pthread_mutex_lock(lock);
 	rc = jsonl_raw_append(m->vault.io, t->plain.fd, t->block.stage,
-			      t->settings->sync != JSONL_SYNC_NONE, &stays);
+			      t->settings->sync != JSONL_SYNC_NONE, fs_text_readers(i),
+			      &stays);
 	pthread_mutex_unlock(lock);
 	fs_caller_restore(&saved);
 	if (rc && stays) {
@@ -303,7 +305,7 @@ static void textlog_release(fuse_req_t req, struct fs_handle *h,
 }
 
 static const struct fs_handle_ops textlog_ops = {
-    .read = fs_plain_read,
+    .read = fs_text_read,
     .write_buf = textlog_write_buf,
     .flush = textlog_flush,
     .release = textlog_release,
@@ -326,7 +328,7 @@ int fs_text_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_in
 
 	fi->direct_io = 1;
 	if (!(fi->flags & O_APPEND) || (fi->flags & O_ACCMODE) == O_RDONLY)
-		return fs_plain_open(req, i, fd, fi);
+		return fs_text_open_reader(req, i, fd, fi);
 	t = calloc(1, sizeof(*t));
 	if (!t) {
 		close(fd);

@@ -30,44 +30,61 @@ void jsonl_stage_unmap(struct jsonl_stage_map *map)
 		munmap(map->at, map->len);
 }
 
-static int raw_append(const struct jsonl_io *io, int fd, const struct iovec *block,
-		      bool durable, bool *stays)
+/* Cuts off the `n` bytes that were appended, unless another program has appended behind
+ * them. Returns false when they stay. */
+static bool take_back(const struct jsonl_io *io, int fd, off_t before, ssize_t n)
 {
-	struct stat before, after;
-	ssize_t n;
-	int rc = io->fstat(io, fd, &before);
+	struct stat after;
 
-	if (rc)
-		return rc;
+	return io->fstat(io, fd, &after) == 0 && after.st_size == before + n &&
+	       io->ftruncate(io, fd, before) == 0;
+}
+
+/* 1: the whole block is in the file, not durable yet; -errno: nothing of it, but for
+ * -EIO. */
+static int write_block(const struct jsonl_io *io, int fd, const struct iovec *block,
+		       off_t before)
+{
+	ssize_t n;
+
 	do
 		n = io->append(io, fd, block, 1);
 	while (n == -EINTR);
 	if (n < 0)
 		return (int)n;
-	if ((size_t)n < block->iov_len)
-		rc = -ENOSPC;
-	else if (durable)
-		rc = io->fdatasync(io, fd);
-	if (!rc)
-		return 0;
-	/* Nothing is cut off if another program has appended behind it. */
-	if (io->fstat(io, fd, &after) || after.st_size != before.st_size + n ||
-	    io->ftruncate(io, fd, before.st_size)) {
-		*stays = (size_t)n == block->iov_len;
-		rc = *stays ? rc : -EIO;
-	}
+	if ((size_t)n == block->iov_len)
+		return 1;
+	return take_back(io, fd, before, n) ? -ENOSPC : -EIO;
+}
+
+static int raw_append(const struct jsonl_io *io, int fd, const struct iovec *block,
+		      bool durable, pthread_rwlock_t *readers, bool *stays)
+{
+	struct stat before;
+	int rc = io->fstat(io, fd, &before);
+
+	if (rc)
+		return rc;
+	pthread_rwlock_wrlock(readers);
+	rc = write_block(io, fd, block, before.st_size);
+	pthread_rwlock_unlock(readers);
+	if (rc < 0)
+		return rc;
+	rc = durable ? io->fdatasync(io, fd) : 0;
+	if (rc)
+		*stays = !take_back(io, fd, before.st_size, (ssize_t)block->iov_len);
 	return rc;
 }
 
 int jsonl_raw_append(const struct jsonl_io *io, int fd, struct jsonl_stage *s,
-		     bool durable, bool *stays)
+		     bool durable, pthread_rwlock_t *readers, bool *stays)
 {
 	struct jsonl_stage_map map;
 	int rc = jsonl_stage_map(s, &map);
 
 	*stays = false;
 	if (!rc)
-		rc = raw_append(io, fd, &map.iov, durable, stays);
+		rc = raw_append(io, fd, &map.iov, durable, readers, stays);
 	jsonl_stage_unmap(&map);
 	return rc;
 }
@@ -86,6 +103,7 @@ static int ends_with(const struct jsonl_io *io, int fd, const struct iovec *bloc
 
 int jsonl_raw_recover(const struct jsonl_io *io, int fd, struct jsonl_stage *s)
 {
+	pthread_rwlock_t nobody = PTHREAD_RWLOCK_INITIALIZER;
 	struct jsonl_stage_map map;
 	int rc = jsonl_stage_map(s, &map);
 	bool stays;
@@ -93,7 +111,7 @@ int jsonl_raw_recover(const struct jsonl_io *io, int fd, struct jsonl_stage *s)
 	if (!rc)
 		rc = ends_with(io, fd, &map.iov);
 	if (!rc)
-		rc = raw_append(io, fd, &map.iov, true, &stays);
+		rc = raw_append(io, fd, &map.iov, true, &nobody, &stays);
 	else if (rc > 0) /* no program may have waited until it was durable */
 		rc = io->fdatasync(io, fd);
 	jsonl_stage_unmap(&map);

@@ -7,6 +7,7 @@
 #ifndef JSONL_RAW_H
 #define JSONL_RAW_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,10 +26,13 @@ int jsonl_stage_map(struct jsonl_stage *s, struct jsonl_stage_map *map) jsonl_mu
 void jsonl_stage_unmap(struct jsonl_stage_map *map);
 
 /* Appends the staged bytes, all or none, and leaves the stage as it is. `fd` needs no
- * O_APPEND. 0; or -errno, and then *stays says that the whole block is in the file
- * nevertheless: it could neither be made durable nor cut off. */
+ * O_APPEND. `readers` is held for writing as long as only a part of the block may be in
+ * the file, not during the sync: who reads under it sees all of the block or nothing. 0;
+ * or -errno, and then *stays says that the whole block is in the file nevertheless: it
+ * could neither be made durable nor cut off. */
 int jsonl_raw_append(const struct jsonl_io *io, int fd, struct jsonl_stage *s,
-		     bool durable, bool *stays) jsonl_must_check;
+		     bool durable, pthread_rwlock_t *readers,
+		     bool *stays) jsonl_must_check;
 /* Appends what a crash has left staged, unless the file ends with it already, and makes
  * it durable. 0 or -errno. */
 int jsonl_raw_recover(const struct jsonl_io *io, int fd,

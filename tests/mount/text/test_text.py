@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 
 import pytest
 from util import PYTHON, append, have, py, refused, run, running, sh, start, traced, wait_for
@@ -72,6 +73,29 @@ def test_blocks_of_many_programs_are_not_interleaved(t):
         assert [int(n) for _, _, n in block] == list(range(20))
     for who in range(8):
         assert [int(b[0][1]) for b in blocks if b[0][0] == str(who)] == list(range(30))
+
+
+def test_a_reader_sees_a_block_whole_or_not_at_all(t):
+    """Blocks that take the disk a while to write: a reader meets most of them on their way."""
+    block, stop, sizes = 8 << 20, threading.Event(), set()
+    append(t.p("daily/x.md"), b"x" * block)
+
+    def read():
+        with open(t.p("daily/x.md"), "rb", 0) as f:
+            while not stop.is_set():
+                f.seek(0)
+                end = sum(iter(lambda: len(f.read(1 << 20)), 0))
+                sizes.add(end % block)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(12):
+            append(t.p("daily/x.md"), b"x" * block)
+    finally:
+        stop.set()
+        reader.join()
+    assert sizes == {0}
 
 
 def test_more_than_fits_in_memory(t):

@@ -318,7 +318,8 @@ static void run(unsigned every, bool blocks)
 	CHECK(were_told >= failures);
 	CHECK(every ||
 	      (were_told == 0 && state.durable == state.appended && !file->kept_len));
-	CHECK(blocks ? in_blocks > 0 : state.syncs * 2 < ok, "%lu syncs for %lu appends",
+	/* Some share a sync; how many do is up to the machine. */
+	CHECK(blocks ? in_blocks > 0 : state.syncs < ok, "%lu syncs for %lu appends",
 	      (unsigned long)state.syncs, ok);
 	printf("%lu appends, %lu records in blocks, %lu syncs, %lu failed, %lu told\n",
 	       ok, in_blocks, (unsigned long)state.syncs, disk.failed, were_told);

@@ -11,6 +11,7 @@
 
 static char dir[] = "/tmp/test_raw.XXXXXX";
 static int dir_fd, file_fd;
+static pthread_rwlock_t readers = PTHREAD_RWLOCK_INITIALIZER;
 
 /* The system, with faults. */
 static struct {
@@ -19,8 +20,18 @@ static struct {
 	bool interrupted;   /* the next write */
 	int sync_rc, cut_rc;
 	bool outsider; /* appends behind each write */
+	bool read;     /* `readers` counts */
 	unsigned writes, syncs;
 } disk;
+
+static bool can_read(void)
+{
+	bool can = pthread_rwlock_tryrdlock(&readers) == 0;
+
+	if (can)
+		pthread_rwlock_unlock(&readers);
+	return can;
+}
 
 static ssize_t disk_append(const struct jsonl_io *io, int fd, const struct iovec *iov,
 			   int n)
@@ -28,7 +39,7 @@ static ssize_t disk_append(const struct jsonl_io *io, int fd, const struct iovec
 	struct iovec first = iov[0];
 	ssize_t got;
 
-	CHECK(n == 1);
+	CHECK(n == 1 && can_read() != disk.read);
 	if (disk.interrupted) {
 		disk.interrupted = false;
 		return -EINTR;
@@ -44,12 +55,15 @@ static ssize_t disk_append(const struct jsonl_io *io, int fd, const struct iovec
 
 static int disk_sync(const struct jsonl_io *io, int fd)
 {
+	CHECK(can_read());
 	disk.syncs++;
 	return disk.sync_rc;
 }
 
 static int disk_cut(const struct jsonl_io *io, int fd, off_t len)
 {
+	/* A block that is whole may be read until it is cut off. */
+	CHECK(can_read() != (disk.most < SIZE_MAX));
 	return disk.cut_rc ? disk.cut_rc : jsonl_io_system.ftruncate(io, fd, len);
 }
 
@@ -96,6 +110,16 @@ static void test_map(bool in_file)
 	jsonl_stage_free(s);
 }
 
+static int append(struct jsonl_stage *s, bool durable, bool *stays)
+{
+	int rc;
+
+	disk.read = true;
+	rc = jsonl_raw_append(&disk.io, file_fd, s, durable, &readers, stays);
+	CHECK(can_read());
+	return rc;
+}
+
 static void test_append(bool in_file, bool durable)
 {
 	struct jsonl_stage *s = staged("no newline", in_file);
@@ -103,7 +127,7 @@ static void test_append(bool in_file, bool durable)
 
 	disk_begin();
 	disk.interrupted = true;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, durable, &stays) == 0 && !stays);
+	CHECK(append(s, durable, &stays) == 0 && !stays);
 	CHECK(holds("old\nno newline") && disk.writes == 1 && disk.syncs == durable);
 	CHECK(jsonl_stage_length(s) == 10);
 	jsonl_stage_free(s);
@@ -117,27 +141,27 @@ static void test_failures(void)
 	/* A disk that is full, and one that loses what was written. */
 	disk_begin();
 	disk.most = 2;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, true, &stays) == -ENOSPC);
+	CHECK(append(s, true, &stays) == -ENOSPC);
 	CHECK(!stays && holds("old\n"));
 	disk_begin();
 	disk.sync_rc = -EIO;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, true, &stays) == -EIO);
+	CHECK(append(s, true, &stays) == -EIO);
 	CHECK(!stays && holds("old\n"));
 	/* Nothing is cut off when somebody has come behind it. */
 	disk_begin();
 	disk.outsider = true;
 	disk.sync_rc = -EIO;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, true, &stays) == -EIO);
+	CHECK(append(s, true, &stays) == -EIO);
 	CHECK(stays && holds("old\nblockout"));
 	disk_begin();
 	disk.outsider = true;
 	disk.most = 2;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, true, &stays) == -EIO);
+	CHECK(append(s, true, &stays) == -EIO);
 	CHECK(!stays && holds("old\nblout"));
 	/* Or when it cannot be. */
 	disk_begin();
 	disk.sync_rc = disk.cut_rc = -EDQUOT;
-	CHECK(jsonl_raw_append(&disk.io, file_fd, s, true, &stays) == -EDQUOT);
+	CHECK(append(s, true, &stays) == -EDQUOT);
 	CHECK(stays && holds("old\nblock"));
 	jsonl_stage_free(s);
 }

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#include "text/reader.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/file.h>
+#include <time.h>
+
+#include "base/reply.h"
+#include "plain/plain.h"
+#include "tree/inode.h"
+#include "tree/mount.h"
+#include "vault/hosts.h"
+
+#define READER_LOCKS 16
+
+/* Tries while another daemon appends. */
+#define READ_TRIES    4
+#define READ_PAUSE_MS 1
+
+/* By inode number. Readers come without a pause, so that with the default lock a writer
+ * would never have its turn. */
+static pthread_rwlock_t locks[READER_LOCKS] = {
+    [0 ... READER_LOCKS - 1] = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP};
+
+pthread_rwlock_t *fs_text_readers(const struct fs_inode *i)
+{
+	return &locks[i->ino % READER_LOCKS];
+}
+
+/* Reads while no daemon appends, as far as a few tries show: another one holds the flock
+ * for the write(2) of a block, and then until the block is durable. Bytes or -errno. */
+static ssize_t read_shared(int fd, pthread_rwlock_t *lock, size_t size, off_t off,
+			   char **bytes)
+{
+	for (unsigned tries = 1;; tries++) {
+		const struct timespec pause = {.tv_nsec =
+						   (long)tries * READ_PAUSE_MS * 1000000};
+		bool alone;
+		ssize_t n;
+
+		/* For writing, because readers of one handle would release each other's
+		 * flock. */
+		pthread_rwlock_wrlock(lock);
+		alone = flock(fd, LOCK_SH | LOCK_NB) == 0;
+		n = fs_reply_fetch(fd, size, off, bytes);
+		if (alone)
+			(void)flock(fd, LOCK_UN);
+		pthread_rwlock_unlock(lock);
+		/* Half a block can be at the end of the file only. */
+		if (alone || n < 0 || (size_t)n == size || tries == READ_TRIES)
+			return n;
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+void fs_text_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
+		  struct fuse_file_info *fi)
+{
+	pthread_rwlock_t *lock = fs_text_readers(h->inode);
+	int fd = fs_plain_fd(h);
+	char *bytes;
+	ssize_t n;
+
+	(void)fi;
+	if (fs_shared(&fs_mount_of(req)->vault)) {
+		n = read_shared(fd, lock, size, off, &bytes);
+	} else {
+		pthread_rwlock_rdlock(lock);
+		n = fs_reply_fetch(fd, size, off, &bytes);
+		pthread_rwlock_unlock(lock);
+	}
+	fs_reply_bytes(req, bytes, n);
+}
+
+static const struct fs_handle_ops reader_ops = {
+    .read = fs_text_read,
+    .write_buf = fs_plain_write_buf,
+    .flush = fs_plain_flush,
+    .release = fs_plain_release,
+    .fsync = fs_plain_fsync,
+    .fallocate = fs_plain_fallocate,
+    .lseek = fs_plain_lseek,
+    .fd = fs_plain_fd,
+    .abandon = fs_plain_abandon,
+};
+
+int fs_text_open_reader(fuse_req_t req, struct fs_inode *i, int fd,
+			struct fuse_file_info *fi)
+{
+	return fs_plain_open(req, i, fd, fi, &reader_ops);
+}
