@@ -4,6 +4,10 @@
  * (jsonl_waits): then an idle thread takes it. So a short request costs no switch to
  * another thread, and there are as many threads as requests that wait.
  *
+ * Where a program writes alone no request comes while the reader waits for the disk, and
+ * the hand-over, several system calls and two switches, is for nothing. So the reader
+ * keeps the role once few of the last hand-overs were of use, and tries one now and then.
+ *
  * Some waits cannot be foreseen: a directory that is not in the cache, a page that was
  * swapped out. The watch thread looks every millisecond whether the reader is still in
  * the request that it had at the last look, and then takes the role away from it.
@@ -28,6 +32,11 @@
 #define LOOP_LOOK_NANOS 1000000L
 /* After so many looks that found no request the watch sleeps until there is one. */
 #define LOOP_QUIET_LOOKS 100
+/* How often hand-overs were of use lately, out of LOOP_USE_ALWAYS: each is an eighth of
+ * it. Below LOOP_USE_FEW only one of LOOP_TRY waits hands the role over. */
+#define LOOP_USE_ALWAYS 256U
+#define LOOP_USE_FEW	64U
+#define LOOP_TRY	16U
 
 struct worker {
 	pthread_t thread;
@@ -37,6 +46,12 @@ struct worker {
 	atomic_bool reads;     /* has the role */
 	atomic_bool busy;      /* is within a request */
 	atomic_uint requests;  /* requests that it has begun */
+	/* Which thread took the role over within the last request of this one, NULL: none
+	 * was idle; and how many requests that thread had begun. This one's own while it
+	 * has no role. */
+	const struct worker *heir;
+	unsigned heir_requests;
+	unsigned waits;
 	struct fuse_buf buf;
 };
 
@@ -46,6 +61,7 @@ static struct {
 	sem_t ended; /* posted by each thread that finds the session ended */
 	atomic_bool watch_sleeps;
 	atomic_int error; /* the first */
+	atomic_uint use;  /* of hand-overs, see LOOP_USE_ALWAYS */
 
 	pthread_mutex_t lock; /* lock of all below; a leaf */
 	pthread_cond_t woken; /* wakes the watch */
@@ -55,7 +71,9 @@ static struct {
 	struct worker *reader; /* NULL: the next one that has time */
 	unsigned threads;
 	bool stop;
-} loop = {.lock = PTHREAD_MUTEX_INITIALIZER, .woken = PTHREAD_COND_INITIALIZER};
+} loop = {.lock = PTHREAD_MUTEX_INITIALIZER,
+	  .woken = PTHREAD_COND_INITIALIZER,
+	  .use = LOOP_USE_ALWAYS};
 
 static _Thread_local struct worker *self;
 
@@ -71,9 +89,11 @@ static void role_give(struct worker *w)
  * threads, for the next one that ends its request. */
 static void role_pass(void)
 {
-	struct worker *w = loop.idle;
+	struct worker *from = loop.reader, *w = loop.idle;
 
-	atomic_store(&loop.reader->reads, false);
+	from->heir = w;
+	from->heir_requests = w ? atomic_load(&w->requests) : 0;
+	atomic_store(&from->reads, false);
 	loop.reader = NULL;
 	if (w) {
 		loop.idle = w->next;
@@ -82,9 +102,32 @@ static void role_pass(void)
 	}
 }
 
+/* Notes whether the thread that took the role from this one has had a request since. */
+static void role_judge(const struct worker *w)
+{
+	unsigned use = atomic_load_explicit(&loop.use, memory_order_relaxed);
+	bool was_of_use;
+
+	if (!w->heir)
+		return;
+	was_of_use = atomic_load(&w->heir->requests) != w->heir_requests;
+	/* Another thread's note may get lost: it is an estimate. */
+	atomic_store_explicit(&loop.use,
+			      use - use / 8 + (was_of_use ? LOOP_USE_ALWAYS / 8 : 0),
+			      memory_order_relaxed);
+}
+
+/* Returns true when the reader should keep the role: the watch takes it away should the
+ * wait be long. */
+static bool role_is_kept(struct worker *w)
+{
+	return atomic_load_explicit(&loop.use, memory_order_relaxed) < LOOP_USE_FEW &&
+	       ++w->waits % LOOP_TRY != 0;
+}
+
 static void reader_waits(void)
 {
-	if (!self || !atomic_load(&self->reads))
+	if (!self || !atomic_load(&self->reads) || role_is_kept(self))
 		return;
 	pthread_mutex_lock(&loop.lock);
 	if (loop.reader == self)
@@ -181,6 +224,7 @@ static bool worker_serve(struct worker *w)
 		fuse_session_process_buf(loop.se, &w->buf);
 		atomic_store_explicit(&w->busy, false, memory_order_relaxed);
 	}
+	role_judge(w);
 	return true;
 }
 
@@ -247,10 +291,12 @@ static void workers_end(void)
 	/* From here on no thread is started. */
 	for (struct worker *each = w; each; each = each->older)
 		pthread_cancel(each->thread);
+	for (struct worker *each = w; each; each = each->older)
+		pthread_join(each->thread, NULL);
+	/* Not before all have ended: each may still look at the one that took its role. */
 	while (w) {
 		struct worker *older = w->older;
 
-		pthread_join(w->thread, NULL);
 		pthread_cond_destroy(&w->called);
 		free(w->buf.mem);
 		free(w);

@@ -48,7 +48,7 @@ class Terminal:
         def shown():
             pages = self.pages()
             return pages and all(w in "\n".join(pages[-1]) for w in words) and pages[-1]
-        return wait_for(shown, f"{words} in {self.said[-1500:]}", 30)
+        return wait_for(shown, f"{words} in {self.said[-1500:]}", 120)
 
     def close(self):
         if self.p.poll() is None:
@@ -130,7 +130,8 @@ def test_the_daemon_ends_and_comes_again(m, terminal):
     t.page("no mount of jsonlfs answers here")
     m.start()
     t.page("records", "EVENTS")
-    wait_for(lambda: t.pages()[-1] and "tells none" not in "\n".join(t.pages()[-1]), "events")
+    wait_for(lambda: t.pages()[-1] and "tells none" not in "\n".join(t.pages()[-1]),
+             "events", 120)
     refuse(m.p("y.jsonl"))
     t.page("refused y.jsonl")
 

@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
-from util import BUILD, PYTHON, append, opened, running, wait_for
+from util import BUILD, PYTHON, append, opened, running, traced, wait_for
 
 RECORD = b'{"n":1}\n'
 
@@ -110,3 +111,18 @@ def test_a_signal_ends_a_mount_whose_requests_wait(stopped):
     for p in programs:
         p.communicate(timeout=20)
     assert m.b("x.jsonl").read_bytes() == RECORD
+
+
+def test_who_writes_alone_pays_for_no_hand_over(mount, workdir):
+    """Nobody needs the role while the only program waits for its sync; on a disk whose syncs
+    are short, else the watch would take it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as source:
+        m = mount(source=Path(source))
+        for n in range(200):
+            append(m.p("x.jsonl"), b"%d\n" % n)
+        with traced(m, "-e", "trace=futex", "-o", workdir / "trace"):
+            for n in range(400):
+                append(m.p("x.jsonl"), b"%d\n" % n)
+        m.stop()
+    calls = (workdir / "trace").read_text(encoding="ascii").count("futex(")
+    assert calls < 400, calls
