@@ -7,7 +7,8 @@
  *   load read|random FILE [-b BLOCK]
  *   load write FILE [-b BLOCK] [-s FILESIZE]
  *   load stat|open|listxattr|create DIR [-f FILES]
- * and for each -t SECONDS.
+ * and for each -t SECONDS; or, of append, -c COUNT: so many appends of each writer, to
+ * the files in turn.
  *
  * STEPS are letters: o open, l flock, w write a record, f fsync, u unlock, c close.
  * Without an o, HANDLES handles are opened beforehand and take turns. Nothing may fail:
@@ -41,7 +42,6 @@ struct worker {
 
 struct shared {
 	_Atomic int ready;
-	_Atomic int go;
 	struct worker workers[];
 };
 
@@ -50,8 +50,10 @@ struct load {
 	int writers, files, handles;
 	size_t size, block;
 	double seconds;
+	uint64_t most; /* appends of a writer; 0: for so many seconds */
 	/* Of one worker: */
 	int number;
+	int start; /* a pipe that is at its end when all are ready */
 	uint64_t count;
 	int *fds;
 	char *buf;
@@ -78,7 +80,10 @@ static double now(void)
 
 static void append_name(const struct load *l, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s/log%d.jsonl", l->path, l->number % l->files);
+	uint64_t turn = l->most ? l->count * (uint64_t)l->writers : 0;
+
+	snprintf(buf, size, "%s/log%d.jsonl", l->path,
+		 (int)(((uint64_t)l->number + turn) % (uint64_t)l->files));
 }
 
 static int append_open(const struct load *l)
@@ -310,8 +315,9 @@ static void worker_run(struct load *l, const struct mode *mode, struct shared *s
 	}
 	w->ops = w->bytes = 0;
 	shared->ready++;
-	while (!shared->go)
-		usleep(200);
+	/* Not by polling: a thousand would take the processors from those that begin. */
+	if (read(l->start, &(char){0}, 1))
+		die("start", "");
 	start = last = now();
 	end = start + l->seconds;
 	do {
@@ -321,7 +327,7 @@ static void worker_run(struct load *l, const struct mode *mode, struct shared *s
 		at = now();
 		class_add(w, (at - last) / l->batch);
 		last = at;
-	} while (at < end);
+	} while (l->most ? l->count < l->most : at < end);
 	w->seconds = at - start;
 }
 
@@ -368,16 +374,18 @@ static int run(struct load *l, const struct mode *mode)
 	size_t size = sizeof(struct shared) + (size_t)l->writers * sizeof(struct worker);
 	struct shared *shared =
 	    mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int status = 0, failed = 0;
+	int status = 0, failed = 0, ends[2];
 
-	if (shared == MAP_FAILED)
+	if (shared == MAP_FAILED || pipe2(ends, O_CLOEXEC))
 		die("memory", "");
+	l->start = ends[0];
 	for (int i = 0; i < l->writers; i++) {
 		pid_t pid = fork();
 
 		if (pid < 0)
 			die("fork", "");
 		if (pid == 0) {
+			close(ends[1]);
 			l->number = i;
 			worker_run(l, mode, shared);
 			_exit(0);
@@ -387,7 +395,7 @@ static int run(struct load *l, const struct mode *mode)
 		usleep(1000);
 		failed = waitpid(-1, &status, WNOHANG) > 0;
 	}
-	shared->go = 1;
+	close(ends[1]);
 	while (wait(&status) > 0)
 		failed |= status != 0;
 	if (!failed)
@@ -399,7 +407,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: load append|read|random|write|stat|create PATH "
 			"[-w WRITERS] [-f FILES] [-n HANDLES] [-s BYTES] [-b BLOCK] "
-			"[-m STEPS] [-t SECONDS]\n");
+			"[-m STEPS] [-t SECONDS | -c COUNT]\n");
 	return 2;
 }
 
@@ -416,7 +424,7 @@ int main(int argc, char **argv)
 	int c;
 
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread */
-	while ((c = getopt(argc, argv, "w:f:n:s:b:m:t:")) != -1) {
+	while ((c = getopt(argc, argv, "w:f:n:s:b:m:t:c:")) != -1) {
 		switch (c) {
 		case 'w':
 			l.writers = atoi(optarg);
@@ -439,12 +447,16 @@ int main(int argc, char **argv)
 		case 't':
 			l.seconds = strtod(optarg, NULL);
 			break;
+		case 'c':
+			l.most = strtoull(optarg, NULL, 10);
+			break;
 		default:
 			return usage();
 		}
 	}
 	if (argc - optind != 2 || l.writers < 1 || l.writers > WRITERS_MAX ||
 	    l.files < 1 || l.handles < 1 || l.block < 1 ||
+	    (l.most && !strchr(l.steps, 'o')) ||
 	    strspn(l.steps, "olwfuc") != strlen(l.steps))
 		return usage();
 	l.mode = argv[optind];
