@@ -41,10 +41,19 @@ def daemon_pid(point):
     raise RuntimeError(f"nobody serves {point}")
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        fields = file.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def spent(pid):
+    """By thread: nanoseconds on a processor and waiting for one, switches to another thread
+    (proc(5), schedstat)."""
+    threads = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):  # it has ended
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                ran, waited, _ = map(int, file.read().split())
+            with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii",
+                      errors="replace") as file:
+                switches = sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+            threads[thread] = (ran, waited, switches)
+    return threads
 
 
 class RequestLog:
@@ -116,15 +125,24 @@ def system_calls(bench, mount, load):
     return {name: round(n / done, 2) for name, n in counts.items() if n / done >= 0.05}
 
 
-def cpu(bench, mount, load):
-    """Microseconds of the daemon for one append."""
-    pid = daemon_pid(mount.path)
+def cost(bench, pid, path, load):
+    """Of one append: microseconds of the daemon on a processor, and waiting for one, and its
+    switches."""
     values = []
     for _ in range(bench.options.rounds):
-        before = cpu_seconds(pid)
-        done = bench.load("append", os.path.join(mount.path, "log"), *load)["written"]
-        values.append((cpu_seconds(pid) - before) / done * 1e6)
-    return median(values)
+        before = spent(pid)
+        done = bench.load("append", path, *load)["written"]
+        after = spent(pid)
+        values.append([sum(now[i] - before.get(thread, (0, 0, 0))[i]
+                           for thread, now in after.items()) / done for i in range(3)])
+    ran, waited, switches = map(median, zip(*values))
+    return ran / 1e3, waited / 1e3, switches
+
+
+def bare_cost(bench, point, load):
+    """The same of a mount that makes the system calls of an append and nothing else."""
+    with bench.nullfs(point, os.path.join(bench.scratch, "bare-counted")) as bare:
+        return cost(bench, bare.process.pid, bare.path, load)
 
 
 def listed(counts):
@@ -145,8 +163,16 @@ def run(bench):
             shown = requests(bench, source, load)
             with bench.jsonlfs(source, point, *bench.options.arguments) as mount:
                 calls = system_calls(bench, mount, load)
-                used = cpu(bench, mount, load)
+                used = cost(bench, daemon_pid(mount.path),
+                            os.path.join(mount.path, "log"), load)
+            bare = bare_cost(bench, point, load)
             row = f"{name}; {writers} writer{'s' * (writers > 1)}"
-            bench.add(TITLE, row, requests=shown, system_calls=calls, cpu_us=used)
-            rows.append([row, listed(shown), listed(calls), f"{used:.0f} us"])
-    table(TITLE, ["", "requests", "system calls", "processor"], rows)
+            bench.add(TITLE, row, requests=shown, system_calls=calls, cpu_us=used[0],
+                      waiting_us=used[1], switches=used[2], bare_cpu_us=bare[0],
+                      bare_waiting_us=bare[1], bare_switches=bare[2])
+            rows.append([row, listed(shown), listed(calls),
+                         *(f"{a:.0f} / {b:.0f}" for a, b in zip(used[:2], bare[:2])),
+                         f"{used[2]:.1f} / {bare[2]:.1f}"])
+    table(f"{TITLE} (a / b: the bare mount)",
+          ["", "requests", "system calls", "on a processor, us", "waiting for one, us",
+           "switches"], rows)
