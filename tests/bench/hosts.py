@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 from rig import TREE, median, ratios, table, verdict
 
@@ -26,6 +27,11 @@ def together(bench, hosts, steps, where):
             "slowest": max(s["max_us"] for s in said) / 1e6}
 
 
+def lengths(sides):
+    """What is in the log, as each host sees it."""
+    return {sum(f.stat().st_size for f in s.seen().iterdir() if f.is_file()) for s in sides}
+
+
 def mounted(bench, rig, count):
     """On the first `count` hosts; whatever was acknowledged is there."""
     sides = rig.vault()[:count]
@@ -34,11 +40,13 @@ def mounted(bench, rig, count):
         for side in sides:
             side.start(*options)
         got = together(bench, [s.host for s in sides], "owc", lambda host: host.mnt)
-        sizes = {sum(f.stat().st_size for f in s.seen().iterdir() if f.is_file())
-                 for s in sides}
-        if sizes != {got["written"] * RECORD}:
-            raise RuntimeError(f"{sizes} bytes, but {got['written']} records of {RECORD} bytes "
-                               "were acknowledged")
+        # A client may answer for a second from what it remembers of the other's file.
+        until = time.monotonic() + 10
+        while (sizes := lengths(sides)) != {got["written"] * RECORD}:
+            if time.monotonic() > until:
+                raise RuntimeError(f"{sizes} bytes, but {got['written']} records of {RECORD} "
+                                   "bytes were acknowledged")
+            time.sleep(0.2)
         return got
     finally:
         for side in sides:
