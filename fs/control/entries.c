@@ -81,7 +81,7 @@ static bool is_entry(const struct listing *l, const char *name, bool *known)
 	if (!fs_control_is_entry_name(name) ||
 	    fstatat(l->dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return false;
-	*known = l->r->keeper || st.st_uid == l->r->uid;
+	*known = l->r->vault_owner || st.st_uid == l->r->uid;
 	return true;
 }
 

@@ -28,7 +28,6 @@
 #include "base/version.h"
 #include "control/request.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/content.h"
 #include "log/openlog.h"
 #include "log/replace.h"

@@ -15,9 +15,9 @@ struct fs_control_request {
 	uid_t uid;
 	gid_t gid;
 	bool owner; /* from root, or from the user that mounted */
-	/* Or the request is from the owner of the vault's directory, who may list,
-	 * restore and drop every entry but has no power over the files of others. */
-	bool keeper;
+	/* From those, or from the owner of the vault's directory, who may list, restore
+	 * and drop every entry but has no power over the files of others. */
+	bool vault_owner;
 	const struct jsonl_report *args;
 	/* The connection. The packet is still unread, with the descriptors that came with
 	 * it, which this process must not take (base/look.h). */

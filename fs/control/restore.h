@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The verbs "archive-restore" and "quarantine-restore", for the keeper of the vault
- * (control/request.h): what he cannot read goes back to the file that it is of, and
+/* The verbs "archive-restore" and "quarantine-restore", for the owner of the
+ * vault (control/request.h): what he cannot read goes back to the file that it is of, and
  * nowhere else, with owner and mode, so that he still cannot read it. On the client's
  * thread. */
 #ifndef FS_CONTROL_RESTORE_H

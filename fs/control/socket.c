@@ -219,8 +219,8 @@ static void serve(struct client *c)
 	cleanup_free char *text = receive(c->fd, &rc);
 
 	r.owner = r.uid == 0 || r.uid == c->m->vault.uid;
-	r.keeper = r.owner ||
-		   (fstat(c->m->vault.root_fd, &root) == 0 && root.st_uid == r.uid);
+	r.vault_owner =
+	    r.owner || (fstat(c->m->vault.root_fd, &root) == 0 && root.st_uid == r.uid);
 	args = text ? jsonl_report_parse(text) : NULL;
 	verb = jsonl_report_get_string(args, "verb");
 	r.args = args;
@@ -228,8 +228,8 @@ static void serve(struct client *c)
 	if (verb && strcmp(verb, "watch") == 0) {
 		cursor = fs_control_events_begin();
 		send_error(c->fd, r.reply, 0);
-		fs_control_events_follow(c->fd, r.keeper ? FS_CONTROL_EVENTS_ALL : r.uid,
-					 cursor);
+		fs_control_events_follow(
+		    c->fd, r.vault_owner ? FS_CONTROL_EVENTS_ALL : r.uid, cursor);
 	} else if (text || rc) {
 		if (!rc)
 			rc = verb ? fs_control_run(&r, verb) : -EBADMSG;

@@ -85,9 +85,9 @@ static bool is_his(const struct fs_control_request *r, const char *name)
 	struct stat st;
 
 	(void)snprintf(path, sizeof(path), "quarantine/%s", name);
-	return r->keeper || (fstatat(r->m->vault.state_fd, path, &st,
-				    AT_SYMLINK_NOFOLLOW) == 0 &&
-			    st.st_uid == r->uid);
+	return r->vault_owner ||
+	       (fstatat(r->m->vault.state_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		st.st_uid == r->uid);
 }
 
 /* Notes that the records of an entry were appended again, through the mount. */
@@ -165,7 +165,7 @@ static int ping(struct fs_control_request *r)
 
 enum who {
 	ANYBODY, /* it checks the client itself */
-	KEEPER,
+	VAULT_OWNER,
 	OWNER
 };
 
@@ -175,11 +175,11 @@ static const struct {
 	enum who who;
 } verbs[] = {
     {"ping", ping, ANYBODY},
-    {"quarantine-drop", quarantine_drop, KEEPER},
+    {"quarantine-drop", quarantine_drop, VAULT_OWNER},
     {"quarantine-restored", quarantine_restored, ANYBODY},
-    {"quarantine-restore", fs_control_quarantine_restore, KEEPER},
-    {"archive-drop", archive_drop, KEEPER},
-    {"archive-restore", fs_control_archive_restore, KEEPER},
+    {"quarantine-restore", fs_control_quarantine_restore, VAULT_OWNER},
+    {"archive-drop", archive_drop, VAULT_OWNER},
+    {"archive-restore", fs_control_archive_restore, VAULT_OWNER},
     {"entries", fs_control_entries, ANYBODY},
     {"reload", reload, OWNER},
     {"replace", fs_control_replace, ANYBODY},
@@ -191,8 +191,8 @@ int fs_control_run(struct fs_control_request *r, const char *verb)
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
 		if (strcmp(verb, verbs[i].name) != 0)
 			continue;
-		if (verbs[i].who == ANYBODY || (verbs[i].who == KEEPER && r->keeper) ||
-		    r->owner)
+		if (verbs[i].who == ANYBODY ||
+		    (verbs[i].who == VAULT_OWNER && r->vault_owner) || r->owner)
 			return verbs[i].run(r);
 		FS_SYSLOG(LOG_NOTICE, r->uid, "control-denied", FS_STR("verb", verb),
 			  FS_INT("pid", r->pid), FS_INT("uid", r->uid));

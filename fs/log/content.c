@@ -15,7 +15,6 @@
 #include "base/stats.h"
 #include "base/syslog.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "record/frame.h"
 #include "rules/config.h"
 #include "rules/limits.h"

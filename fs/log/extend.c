@@ -9,7 +9,6 @@
 
 #include "base/copy.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/content.h"
 #include "log/handle.h"
 #include "log/openlog.h"

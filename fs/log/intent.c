@@ -20,7 +20,6 @@
 #include "base/kind.h"
 #include "base/syslog.h"
 #include "block/commit.h"
-#include "block/commit_internal.h"
 #include "block/stage.h"
 #include "file/file.h"
 #include "log/openlog.h"

@@ -16,7 +16,6 @@
 #include "base/process.h"
 #include "base/version.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/content.h"
 #include "log/openlog.h"
 #include "log/read_by.h"

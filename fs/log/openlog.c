@@ -18,7 +18,6 @@
 #include "base/lease.h"
 #include "base/lock.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/idle.h"
 #include "log/intent.h"
 #include "log/told.h"

@@ -17,7 +17,6 @@
 #include "base/fuse.h"
 #include "base/reply.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/openlog.h"
 #include "log/read_by.h"
 #include "log/version.h"

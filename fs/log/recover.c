@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "block/commit.h"
-#include "block/commit_internal.h"
 #include "block/stage.h"
 #include "file/file.h"
 #include "log/intent.h"

@@ -34,7 +34,6 @@
 #include "base/syslog.h"
 #include "base/version.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "file/replace.h"
 #include "log/content.h"
 #include "log/intent.h"

@@ -20,7 +20,6 @@
 #include "base/syslog.h"
 #include "base/version.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/content.h"
 #include "log/extend.h"
 #include "log/handle.h"

@@ -19,7 +19,6 @@
 #include "base/error.h"
 #include "base/fuse.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/content.h"
 #include "log/openlog.h"
 #include "rules/policy.h"

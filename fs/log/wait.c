@@ -16,7 +16,6 @@
 #include "base/ident.h"
 #include "base/syslog.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/follow.h"
 #include "log/handle.h"
 #include "log/openlog.h"

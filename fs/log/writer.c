@@ -18,7 +18,6 @@
 #include "base/ident.h"
 #include "base/payer.h"
 #include "file/file.h"
-#include "file/file_internal.h"
 #include "log/append.h"
 #include "log/follow.h"
 #include "log/handle.h"

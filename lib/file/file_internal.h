@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Holds what the files of jsonl_file share. Each calls only those above it:
+/* Holds what the files of jsonl_file share; lib/block/ uses it, too. Each calls only
+ * those above it:
  *
  *   file_view.c    the length that readers see
  *   file_kept.c    bytes in memory that are not durable yet

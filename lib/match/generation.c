@@ -147,7 +147,7 @@ static bool is_counter(const char *s, size_t len)
 	return len > 0 && len <= COUNTER_MAX && count_digits(s, len) == len;
 }
 
-/* Returns true for exactly one ending. */
+/* Returns true for exactly one ending. may_end and ENDING_MAX must know it, too. */
 static bool is_ending(const char *s, size_t len)
 {
 	if (s[0] == '~')

@@ -137,3 +137,41 @@ def test_files_are_short_and_folders_small():
             modules = {p.stem for p in folder.glob("*.[ch]")}
             room = f"`{folder.relative_to(REPO)}`"
             assert len(modules) <= 14 or room in design, f"{room}: {len(modules)} modules"
+
+
+def test_the_daemon_uses_no_internal_header_of_the_library():
+    found = set()
+    for path in (REPO / "fs").rglob("*.[ch]"):
+        used = re.findall(r'#include "(\w+/\w+_internal\.h)"', path.read_text())
+        found |= {f"{path.relative_to(REPO)}: {name}" for name in used if (REPO / "lib" / name).exists()}
+    assert found == set()
+
+
+def named(cell):
+    """The files and folders of a cell, and the names in brackets behind each: [(path, names)]."""
+    folder, found = REPO, []
+    for names, name in re.findall(r"\(([^()]*`[^()]*)\)|`([^`]+)`", cell):
+        if names and found:
+            found[-1][1].extend(re.findall(r"`(\w+)`", names))
+        elif re.fullmatch(r"[\w/.-]+(?:\.\w+|/)", name):
+            path = REPO / name if "/" in name else folder / name
+            folder = path if name.endswith("/") else path.parent
+            found.append((path, []))
+    return found
+
+
+def test_the_table_of_changes_names_what_is_there():
+    page = (REPO / "docs/HACKING.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", page[:page.index("\n## ")], re.M)[2:]
+    builds = "".join(p.read_text() for p in (REPO / "tests").rglob("meson.build"))
+    tests = "".join(f"{p} {p.read_text()}" for p in (REPO / "tests/mount").rglob("test_*.py"))
+    assert len(rows) > 30
+    for what, where, how in rows:
+        for path, names in named(where):
+            assert path.exists(), (what, path)
+            missing = [n for n in names if n not in path.read_text()]
+            assert not missing, (what, path, missing)
+        for test in re.findall(r"\btest_\w+", "".join(re.findall(r"meson test([^`]*)", how))):
+            assert re.search(rf"\b(?:test_)?{test.removeprefix('test_')}\b", builds), (what, test)
+        for word in re.findall(r"\w+", " ".join(re.findall(r"-k ([^`]*)", how))):
+            assert word in tests, (what, word)
