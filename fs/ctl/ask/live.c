@@ -178,8 +178,9 @@ static void put_store(const struct live *l, const char *key)
 
 static void put_attention(const struct live *l)
 {
-	static const char *const counters[] = {"lost", "quarantine_full", "sync_failures",
-					       "poisoned_files", "lock_timeouts"};
+	static const char *const counters[] = {"lost",		"quarantine_full",
+					       "sync_failures", "poisoned_files",
+					       "ungoverned",	"lock_timeouts"};
 	bool needed = jsonl_report_get_uint(l->status, "deaths") > 0;
 
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
@@ -296,7 +297,7 @@ static void put_head(const struct live *l)
 	    (unsigned long long)(up % 60),
 	    (unsigned long long)jsonl_report_get_uint(l->status, "open_handles"));
 	put(l, "%s", "");
-	put_count(l, "records", "records", "writes refused", "refused");
+	put_count(l, "records", "records", "lines refused", "refused");
 	put_count(l, "bytes", "bytes", "operations denied", "denied");
 	put_count(l, "syncs", "syncs", "fragments", "fragments");
 	put_store(l, "quarantine");

@@ -34,7 +34,7 @@ static const struct metric counters[] = {
     {"records_total", "Records appended.", "totals", "records"},
     {"bytes_total", "Bytes appended.", "totals", "bytes"},
     {"oversize_records_total", "Records of pipebuf bytes or more.", "totals", "oversize"},
-    {"refused_total", "Requests refused.", "totals", "refused"},
+    {"refused_total", "Lines refused or set aside.", "totals", "refused"},
     {"denied_total", "Operations that a log does not allow.", "totals", "denied"},
     {"fragments_total", "Fragments at close.", "totals", "fragments"},
     {"repairs_total", "Torn tails repaired.", "totals", "repairs"},

@@ -165,7 +165,7 @@ static void print_counts(const struct jsonl_report *s)
 	row("unfinished, in memory",
 	    ctl_bytes(jsonl_report_get_uint(s, "pending_bytes"), bytes));
 	puts("\nrefused or set aside");
-	count_row("writes refused", total(s, "refused"));
+	count_row("lines refused", total(s, "refused"));
 	count_row("operations denied", total(s, "denied"));
 	count_row("fragments at close", total(s, "fragments"));
 	count_row("tails repaired", total(s, "repairs"));

@@ -132,7 +132,7 @@ static void print_tiles(const struct ctl_page *p)
 	tile("", ctl_bytes(jsonl_report_get_uint(p->check, "bytes"), bytes), "in logs");
 	if (p->status) {
 		count_tile(jsonl_report_get_uint(totals, "refused"),
-			   "writes refused since the mount began", false);
+			   "lines refused since the mount began", false);
 		count_tile(jsonl_report_get_uint(totals, "lost"),
 			   "fragments lost since the mount began", true);
 		count_tile(jsonl_report_get_uint(totals, "sync_failures"),

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from util import (
     ENV,
     FAILED,
     NOBODY,
+    REPO,
     USAGE,
     append,
     as_user,
@@ -146,6 +148,30 @@ def test_options_of_the_command_win_and_those_of_the_mount_stay(mount, config):
     st = m.status()
     assert st["options"]["exclude"] == "b.jsonl" and st["options"]["ro"] is False
     assert st["given"] == [{"option": "onbad", "value": "quarantine"}]
+
+
+def test_the_manual_lists_what_waits_for_a_new_mount(mount, config, workdir):
+    m = mount(config([]))
+    kept = set()
+    for options in ({"state": str(workdir / "s"), "links": "inside", "shared": "on", "log": "none",
+                     "ro": True, "xattr": False, "passthrough": False, "supervise": False,
+                     "attr_timeout": 7, "entry_timeout": 7, "max_threads": 3, "fsname": "x"},
+                    {"allow_other": False, "default_permissions": False}, {"allow_root": True}):
+        config([], **options)
+        text = ctl("reload", m.mnt).stderr.decode()
+        found = set(re.findall(r"\w+", text.partition("mounted anew: ")[2]))
+        assert found == set(options), text
+        kept |= found
+    page = (REPO / "docs/jsonlfs.8").read_text()
+    listed = re.search(r"^These need a new mount:\n(.*?)^The log", page, re.M | re.S)[1]
+    assert set(re.findall(r"\b[a-z]\w+\b", listed)) - {"and"} == kept
+    # The others are for files, take effect, or name the file.
+    text = run(binary("jsonlfs"), "-h").stdout.decode()
+    known = set(re.findall(r"^    -o (\w+)", text, re.M))
+    rules = re.search(r"^\.SH RULES BY PATTERN(.*?)^\.SH", page, re.M | re.S)[1]
+    at_once = re.search(r"^What the file says then takes(.*?)^These need", page, re.M | re.S)[1]
+    words = set(re.findall(r"\b[a-z_]+\b", rules + at_once))
+    assert known - kept - words - {"config", "noexec"} == set()
 
 
 def test_bounds_change_at_once(mount, config):

@@ -13,7 +13,7 @@ import subprocess
 import termios
 
 import pytest
-from util import BAD, NOBODY, append, binary, refused, wait_for
+from util import BAD, NOBODY, append, binary, ctl, refused, wait_for
 
 GOOD = b'{"a":1}\n'
 HOME = b"\x1b[H"
@@ -91,6 +91,12 @@ def test_status_is_a_page(m, terminal):
     assert t.p.wait(10) == 0
     assert t.read().endswith(b"\x1b[?25h\x1b[?1049l")
     assert termios.tcgetattr(t.slave) == t.before
+
+
+def test_what_needs_attention_is_pointed_at(m, terminal):
+    append(m.p("app.jsonl.2026-11-28"), GOOD)
+    assert b"\nattention\n" in ctl("status", m.mnt).stdout
+    terminal(binary("jsonlfsctl"), "status", m.mnt).page("ATTENTION")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -80,7 +80,7 @@ def test_a_page_of_a_mount(mount, page):
     rows = {os.path.relpath(r[0], m.mnt): r[1:] for r in p.tables["Files"][1:]}
     assert rows["a.jsonl"] == ["3", "24 B", "-", "-", "0"]
     assert rows["sub/b.jsonl"][0] == "1"
-    assert "clean" in p.text and "1writes refused" in p.text.replace("\n", "")
+    assert "clean" in p.text and "1lines refused" in p.text.replace("\n", "")
     programs = p.tables["Programs against the contract"][1:]
     assert any(r[1] == "a.jsonl" and "no-sync" in r[4] for r in programs)
     for store in ("Quarantine", "Archive"):

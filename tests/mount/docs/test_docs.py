@@ -345,19 +345,22 @@ def test_every_option_has_a_reason_to_use_it():
         if names[0] == "noexec":  # of mount(8), several in a line
             assert set(names) <= set(rows)
         named = set().union(*(rows.get(n, set()) for n in names))
-        assert any(n in rows for n in names) and values <= named, (names, values - named)
+        assert any(n in rows for n in names) and values <= named, \
+            f"{names}, {values - named}: no row in docs/CHOOSING.md"
     # Nothing that is gone.
     assert set(rows) <= {n for names in found for n in names}
 
 
 def test_the_manual_has_every_option():
     text = (REPO / "docs/jsonlfs.8").read_text().replace("\\-", "-")
-    heads = set(re.findall(r"\b\w+\b", "\n".join(
-        re.findall(r"^\.TP\n(\.B[RI]? .*)$", text, re.M))))
+    told = {}
+    for head, rest in re.findall(r"^\.TP\n(\.B[RI]? .*)\n((?:(?!\.(?:TP|SH|SS)\b).*\n)*)", text, re.M):
+        for name in re.findall(r"\b\w+\b", head):
+            told.setdefault(name, rest)
     for names, values in options().items():
-        assert set(names) <= heads, names
+        assert set(names) <= set(told), f"{names}: not in docs/jsonlfs.8"
         for value in values:
-            assert re.search(rf"^\.BR? {value} ", text, re.M), (names, value)
+            assert re.search(rf"^\.BR? {value}\b", told[names[0]], re.M), (names, value)
 
 
 LITERAL = r'"(?:[^"\\]|\\.)*"'

@@ -835,7 +835,7 @@ def test_the_quickstart_of_an_ordinary_user(workdir, fuse_for_all):
         p = sh("echo oops >> ~/vault/audit.jsonl", check=1)
         assert b"write error: Bad message" in p.stderr
         sh("echo '# note' >> ~/vault/MEMORY.md")
-        assert "writes refused           1" in sh("jsonlfsctl status ~/vault").stdout.decode()
+        assert "lines refused            1" in sh("jsonlfsctl status ~/vault").stdout.decode()
         assert "mounted" in sh("mount-scripts/quickstart ~/vault").stdout.decode()
     finally:
         sh("fusermount3 -u ~/vault", check=None)

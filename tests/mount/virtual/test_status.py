@@ -477,7 +477,7 @@ def test_ctl_status_is_a_table_or_the_document(m):
     assert text.startswith(str(m.mnt) + "\n")
     assert re.search(r"source +" + re.escape(str(m.source)) + "\n", text)
     assert re.search(r"  records +3\n", text)
-    assert re.search(r"writes refused +1\n", text)
+    assert re.search(r"lines refused +1\n", text)
     assert re.search(r"quarantine +\d+\.\d KiB of 256.0 MiB, 1 entry\n", text)
     assert "attention" not in text
     for place in (m.mnt, m.p("sub"), str(m.mnt) + "/"):
