@@ -32,8 +32,8 @@
 #define LOOP_LOOK_NANOS 1000000L
 /* After so many looks that found no request the watch sleeps until there is one. */
 #define LOOP_QUIET_LOOKS 100
-/* How often hand-overs were of use lately, out of LOOP_USE_ALWAYS: each is an eighth of
- * it. Below LOOP_USE_FEW only one of LOOP_TRY waits hands the role over. */
+/* The use of hand-overs lately: LOOP_USE_ALWAYS when each was of use; each counts for an
+ * eighth. Below LOOP_USE_FEW only one of LOOP_TRY waits hands the role over. */
 #define LOOP_USE_ALWAYS 256U
 #define LOOP_USE_FEW	64U
 #define LOOP_TRY	16U
@@ -293,7 +293,8 @@ static void workers_end(void)
 		pthread_cancel(each->thread);
 	for (struct worker *each = w; each; each = each->older)
 		pthread_join(each->thread, NULL);
-	/* Not before all have ended: each may still look at the one that took its role. */
+	/* Not before all have ended: each may still look at the one that took its role.
+	 */
 	while (w) {
 		struct worker *older = w->older;
 

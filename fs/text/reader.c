@@ -13,20 +13,26 @@
 #include "tree/mount.h"
 #include "vault/hosts.h"
 
-#define READER_LOCKS 16
-
 /* Tries while another daemon appends. */
 #define READ_TRIES    4
 #define READ_PAUSE_MS 1
 
-/* By inode number. Readers come without a pause, so that with the default lock a writer
- * would never have its turn. */
-static pthread_rwlock_t locks[READER_LOCKS] = {
-    [0 ... READER_LOCKS - 1] = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP};
-
-pthread_rwlock_t *fs_text_readers(const struct fs_inode *i)
+void fs_text_begin(struct fs_inode *i)
 {
-	return &locks[i->ino % READER_LOCKS];
+	/* Readers come without a pause, so that with the default a writer would never
+	 * have its turn. */
+	static const pthread_rwlock_t fair =
+	    PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+	static const pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	struct fs_text_node *n = fs_text_node(i);
+
+	pthread_mutex_lock(&i->lock);
+	if (!n->begun) {
+		n->appends = mutex;
+		n->readers = fair;
+		n->begun = true;
+	}
+	pthread_mutex_unlock(&i->lock);
 }
 
 /* Reads while no daemon appends, as far as a few tries show: another one holds the flock
@@ -58,7 +64,7 @@ static ssize_t read_shared(int fd, pthread_rwlock_t *lock, size_t size, off_t of
 void fs_text_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
-	pthread_rwlock_t *lock = fs_text_readers(h->inode);
+	pthread_rwlock_t *lock = &fs_text_node(h->inode)->readers;
 	int fd = fs_plain_fd(h);
 	char *bytes;
 	ssize_t n;

@@ -6,17 +6,33 @@
 #define FS_TEXT_READER_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/error.h"
 #include "base/fuse.h"
+#include "plain/plain.h"
 #include "tree/handles.h"
+#include "tree/inode.h"
 
-struct fs_inode;
+/* Keeps the state of a node of class text. */
+struct fs_text_node {
+	struct fs_plain_node plain; /* first: fs_plain_node takes it for one */
+	bool begun;		    /* under inode->lock */
+	/* Serializes the appends, so that a short block can be cut back. */
+	pthread_mutex_t appends;
+	/* Inside `appends`. Readers hold it for reading, an append for writing as long as
+	 * only a part of a block may be there. */
+	pthread_rwlock_t readers;
+};
 
-/* Returns the lock of a file that who reads it holds for reading, and who appends to it
- * for writing as long as only a part of a block may be there. */
-pthread_rwlock_t *fs_text_readers(const struct fs_inode *i);
+static inline struct fs_text_node *fs_text_node(const struct fs_inode *i)
+{
+	return i->of_class;
+}
+
+/* Makes the locks of a node, before its first handle is. */
+void fs_text_begin(struct fs_inode *i);
 /* Answers a READ. Entry of a table of operations. */
 void fs_text_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		  struct fuse_file_info *fi);

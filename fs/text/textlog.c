@@ -39,8 +39,6 @@
 #include "vault/named.h"
 #include "vault/vault.h"
 
-#define TEXTLOG_LOCKS 16
-
 struct textlog {
 	/* First: cast back. Its descriptor has no O_APPEND: each write has the flag. */
 	struct fs_plain_handle plain;
@@ -52,11 +50,6 @@ struct textlog {
 	struct fs_known known;	     /* the processes whose program is known */
 	struct fs_ident_ring idents;
 };
-
-/* Serializes the appends to one file, so that a short block can be cut back. By inode
- * number; taken inside textlog->lock, outside the lock of readers. */
-static pthread_mutex_t block_locks[TEXTLOG_LOCKS] = {[0 ... TEXTLOG_LOCKS - 1] =
-							 PTHREAD_MUTEX_INITIALIZER};
 
 static struct textlog *textlog_of(struct fs_handle *h)
 {
@@ -82,7 +75,7 @@ static int commit_held(struct textlog *t)
 {
 	struct fs_inode *i = t->plain.base.inode;
 	struct fs_mount *m = t->plain.m;
-	pthread_mutex_t *lock = &block_locks[i->ino % TEXTLOG_LOCKS];
+	struct fs_text_node *node = fs_text_node(i);
 	struct fs_caller saved;
 	struct stat st;
 	bool stays;
@@ -99,11 +92,11 @@ static int commit_held(struct textlog *t)
 	rc = fs_caller_pay(&t->block.ids, &saved);
 	if (rc)
 		return rc;
-	pthread_mutex_lock(lock);
+	pthread_mutex_lock(&node->appends);
 	rc = jsonl_raw_append(m->vault.io, t->plain.fd, t->block.stage,
-			      t->settings->sync != JSONL_SYNC_NONE, fs_text_readers(i),
+			      t->settings->sync != JSONL_SYNC_NONE, &node->readers,
 			      &stays);
-	pthread_mutex_unlock(lock);
+	pthread_mutex_unlock(&node->appends);
 	fs_caller_restore(&saved);
 	if (rc && stays) {
 		/* Not tried again: it would be there twice. */
@@ -327,6 +320,7 @@ int fs_text_open(fuse_req_t req, struct fs_inode *i, int fd, struct fuse_file_in
 	int rc;
 
 	fi->direct_io = 1;
+	fs_text_begin(i);
 	if (!(fi->flags & O_APPEND) || (fi->flags & O_ACCMODE) == O_RDONLY)
 		return fs_text_open_reader(req, i, fd, fi);
 	t = calloc(1, sizeof(*t));
@@ -387,7 +381,7 @@ static int text_class_created(fuse_req_t req, struct fs_inode *i, int fd,
 }
 
 const struct fs_class_ops fs_text_class = {
-    .node_size = sizeof(struct fs_plain_node),
+    .node_size = sizeof(struct fs_text_node),
     .open = text_class_open,
     .created = text_class_created,
     .begun = fs_plain_begun,

@@ -27,8 +27,8 @@ void jsonl_stage_unmap(struct jsonl_stage_map *map);
 
 /* Appends the staged bytes, all or none, and leaves the stage as it is. `fd` needs no
  * O_APPEND. `readers` is held for writing as long as only a part of the block may be in
- * the file, not during the sync: who reads under it sees all of the block or nothing. 0;
- * or -errno, and then *stays says that the whole block is in the file nevertheless: it
+ * the file, not during the sync: a reader that holds it sees all of the block or nothing.
+ * 0; or -errno, and then *stays says that the whole block is in the file nevertheless: it
  * could neither be made durable nor cut off. */
 int jsonl_raw_append(const struct jsonl_io *io, int fd, struct jsonl_stage *s,
 		     bool durable, pthread_rwlock_t *readers,
