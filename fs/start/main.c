@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* jsonlfs: parse -> set up -> run -> exit. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -199,6 +200,26 @@ static int main_prepare(struct fs_mount *m, const struct fs_options *o, int *loc
 	return fs_mountpoint_check(m->vault.mountpoint, main_fsname(m), state);
 }
 
+/* libfuse would notice it as well, but does not know what helps in a container. */
+static int main_device(void)
+{
+	cleanup_close int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (device >= 0)
+		return 0;
+	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		fprintf(stderr,
+			"jsonlfs: /dev/fuse is missing: modprobe fuse; in a container: "
+			"--device /dev/fuse --cap-add SYS_ADMIN; in a chroot: "
+			"mount --bind /dev CHROOT/dev\n");
+	else
+		fprintf(stderr,
+			"jsonlfs: /dev/fuse cannot be opened: %s: chmod 666 /dev/fuse; "
+			"in a container: --device /dev/fuse --cap-add SYS_ADMIN\n",
+			jsonl_error_text(-errno));
+	return FS_EXIT_MOUNT;
+}
+
 static int main_log(struct fs_mount *m)
 {
 	const char *where = m->foreground ? "stderr" : "syslog";
@@ -225,6 +246,9 @@ static int main_run(struct fs_mount *m, const struct fs_options *o)
 		return fs_already_mounted(m);
 	r = fs_options_log(m);
 	if (r || o->fake)
+		return r;
+	r = main_device();
+	if (r)
 		return r;
 	if (!m->foreground)
 		r = fs_daemon_fork(m->vault.mountpoint, &report);

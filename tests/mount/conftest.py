@@ -340,6 +340,8 @@ def npm():
         wanted = (util.HERE / "node" / "package.json").read_bytes()
         done = place / "installed.json"
         if not done.exists() or done.read_bytes() != wanted:
+            if not util.have("npm"):
+                pytest.fail("npm is missing: apt-get install npm")
             (place / "package.json").write_bytes(wanted)
             try:
                 p = util.run(

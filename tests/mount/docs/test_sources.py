@@ -107,6 +107,30 @@ def test_a_missing_device_is_found_first(workdir, device, says):
     assert p.stdout == b"" and p.stderr.decode().startswith(f"!!! {says}"), p
 
 
+@pytest.mark.parametrize("what, module", [
+    ("mount", "pytest"), ("unit", "pytest"), ("mount", "xdist")])
+def test_what_all_tests_need_is_found_first(what, module):
+    """With --no-install, before anything is built."""
+    hide = f"mount -t tmpfs none /usr/lib/python3/dist-packages/{module}"
+    p = run("unshare", "-m", "bash", "-c", f'{hide} && exec "$0" --no-install {what}',
+            REPO / "tests/run", check=1)
+    assert p.stdout == b"" and p.stderr.decode().startswith(f"!!! missing: {module}"), p
+    assert "apt-get install" in p.stderr.decode()
+
+
+def test_the_demonstration_without_python(workdir):
+    """Before it has written anything."""
+    (workdir / "bin").mkdir()
+    for name in ("bash", "dirname"):
+        (workdir / "bin" / name).symlink_to(f"/bin/{name}")
+    (workdir / "log").mkdir()
+    p = run("/bin/bash", REPO / "mount-scripts/demo", workdir / "log", check=1,
+            env={"PATH": str(workdir / "bin")})
+    assert p.stderr.decode().startswith("!!! python3 is missing"), p
+    assert "apt-get install python3" in p.stderr.decode()
+    assert list((workdir / "log").iterdir()) == []
+
+
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("section", [["governed"], ["rewrites"],
                                      ["plain", "--rows", "sequential read*"]])

@@ -161,6 +161,15 @@ def test_nothing_in_the_home_is_roots_and_a_plain_run_goes_on(machine):
         machine.build_again()
 
 
+def test_a_device_that_cannot_be_opened(machine):
+    """As in a container that may make it, but not open it: found before anything is done."""
+    hide = "mount -t tmpfs -o nodev none /dev && mknod /dev/fuse c 10 229"
+    p = machine.sh(f'unshare -m bash -c "{hide} && exec mount-scripts/quickstart ~/vault"',
+                   check=1)
+    assert p.stderr.decode().startswith("!!! /dev/fuse cannot be opened"), p
+    assert "--device /dev/fuse" in p.stderr.decode() and b"Packages" not in p.stdout
+
+
 @pytest.mark.parametrize("options, message", [
     ("onbd=refuse", 'unknown option "onbd"'),
     ("config=/nowhere.json", "/nowhere.json: No such file"),

@@ -95,6 +95,20 @@ subprocess.run(["umount", sys.argv[1]])
     assert fields["SYSLOG_IDENTIFIER"] == "jsonlfs" and fields["PRIORITY"] == "6"
 
 
+@pytest.mark.parametrize("hide, said", [
+    ("mount -t tmpfs none /dev", "/dev/fuse is missing: "),
+    # As where a container may make the device, but not open it.
+    ("mount -t tmpfs -o nodev none /dev; mknod /dev/fuse c 10 229",
+     "/dev/fuse cannot be opened: Permission denied: "),
+])
+def test_a_missing_device(vault, hide, said):
+    """One line, which says what to do, in a container, too."""
+    p = run("unshare", "-m", "/bin/bash", "-c", hide + ' && exec "$0" "$1" "$1"',
+            binary("jsonlfs"), vault, check=32)
+    (line,) = p.stderr.decode().splitlines()
+    assert line.startswith(f"jsonlfs: {said}") and "--device /dev/fuse" in line
+
+
 @pytest.fixture
 def holders(vault):
     """Programs that hold a log open: one of root's, one of nobody's."""
