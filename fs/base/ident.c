@@ -116,7 +116,12 @@ void fs_ident_lock_holder(int fd, char *buf, size_t size)
 	struct stat st;
 	FILE *locks;
 
-	snprintf(buf, size, "nobody; a writer outside the mount has left half a record");
+	/* A PID namespace hides the locks of processes that are not, or no more, in it.
+	 */
+	snprintf(
+	    buf, size,
+	    "nobody who can be seen here; a writer outside the mount has left half a "
+	    "record, another container has the lock, or flock(1) left it to its shell");
 	if (fstat(fd, &st))
 		return;
 	locks = fopen("/proc/locks", "re");

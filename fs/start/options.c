@@ -68,11 +68,6 @@ static int options_set(struct fs_options *o, struct fs_mount *m, const char *key
 
 	if (strncmp(key, "x-", 2) == 0 || strncmp(key, "X-", 2) == 0 || IN(ignored, key))
 		return 0;
-	if (strcmp(key, "remount") == 0) {
-		fprintf(stderr, "jsonlfs: remount is not available: unmount, then mount "
-				"again\n");
-		return FS_EXIT_USAGE;
-	}
 	if (!value && IN(for_kernel, key))
 		return fuse_opt_add_opt_escaped(&o->kernel, key) ? FS_EXIT_SYSTEM : 0;
 	if (strcmp(key, "config") == 0 && m->vault.config.path) {
@@ -97,6 +92,18 @@ static int options_set(struct fs_options *o, struct fs_mount *m, const char *key
 	return r == -ENOMEM ? FS_EXIT_SYSTEM : FS_EXIT_USAGE;
 }
 
+/* Looked for first: mount(8) puts what the kernel says of the mount before it. */
+static bool options_remount(const char *list)
+{
+	cleanup_free char *copy = strdup(list);
+	char *next = copy, *key, *value;
+
+	while (copy && (key = jsonl_option_next(&next, &value)))
+		if (strcmp(key, "remount") == 0)
+			return true;
+	return false;
+}
+
 /* Takes one argument of -o. */
 static int options_list(struct fs_options *o, struct fs_mount *m, const char *list)
 {
@@ -104,6 +111,11 @@ static int options_list(struct fs_options *o, struct fs_mount *m, const char *li
 	char *next = copy, *key, *value;
 	int r = copy ? 0 : FS_EXIT_SYSTEM;
 
+	if (options_remount(list)) {
+		fprintf(stderr, "jsonlfs: remount is not available: unmount, then mount "
+				"again\n");
+		return FS_EXIT_USAGE;
+	}
 	while (!r && (key = jsonl_option_next(&next, &value)))
 		r = options_set(o, m, key, value);
 	return r;

@@ -25,7 +25,7 @@ def content(m, path):
 
 EDITORS = {
     "vim": ("x.jsonl~", "vim -u NONE -N -es -c 'set nocompatible backup writebackup "
-            "backupcopy=no backupdir=.' -c '2d' -c 'wq' x.jsonl; rm x.jsonl~"),
+            "backupcopy=no backupdir=. backupskip=' -c '2d' -c 'wq' x.jsonl; rm x.jsonl~"),
     "sed": ("x.jsonl.bak", "sed -i.bak 2d x.jsonl && rm x.jsonl.bak"),
     "perl": ("x.jsonl.bak", "perl -i.bak -ne 'print unless /2/' x.jsonl && rm x.jsonl.bak"),
     "fileinput": ("x.jsonl.bak", "python3 -c \"import fileinput\nfor line in "

@@ -109,6 +109,17 @@ def test_a_missing_device(vault, hide, said):
     assert line.startswith(f"jsonlfs: {said}") and "--device /dev/fuse" in line
 
 
+def test_who_holds_a_lock_cannot_be_seen(vault, workdir):
+    """A PID namespace shows no lock whose process has ended, as flock(1) has that took it."""
+    script = ('"$0" -o "locktimeout=1,log=$3" "$1" "$2" && { (flock 9; sleep 3) 9>>"$1/a.jsonl" & '
+              'sleep 0.5; echo "{}" >>"$2/a.jsonl"; cat "$3"; umount "$2"; }')
+    (workdir / "mnt").mkdir()
+    said = run("unshare", "-mpf", "--mount-proc", "/bin/bash", "-c", script, binary("jsonlfs"),
+               vault, workdir / "mnt", workdir / "log").stdout.decode()
+    assert 'lock-timeout operation="write" path="a.jsonl"' in said
+    assert 'holder="nobody who can be seen here; ' in said, said
+
+
 @pytest.fixture
 def holders(vault):
     """Programs that hold a log open: one of root's, one of nobody's."""

@@ -101,6 +101,8 @@ def test_help_and_version():
         ("commit=always", "allowed is one of line, close"),
         ("allow_other,nodefault_permissions", "noallow_other"),
         ("remount,ro", "remount is not available"),
+        # Without a line of fstab mount(8) gives what the kernel says of the mount.
+        ("rw,user_id=0,group_id=0,remount", "remount is not available"),
         ("match=", "at least one pattern"),
     ],
 )
