@@ -359,8 +359,15 @@ def test_uninstalled(machine):
         user.stdin.close()
     assert len(lines(machine)) == 1
     machine.sh("jsonlfsctl --version", check=0)
+    # As systemctl enable leaves them.
+    wants = "/etc/systemd/system/multi-user.target.wants"
+    machine.sh(f"mkdir -p {wants}", check=0)
+    for unit in ("jsonlfs@srv-two.service", "jsonlfs-metrics.timer"):
+        machine.sh(f"ln -s /usr/local/lib/systemd/system/{unit.replace('srv-two', '')} "
+                   f"{wants}/{unit}", check=0)
     said = machine.sudo("--uninstall")
     try:
+        assert machine.sh(f"ls {wants} | grep jsonlfs").stdout == b""
         assert f"unmounted {two}" in said and "removed: " in said
         assert machine.read("/etc/fstab") == FSTAB + "\n"
         assert machine.mounts() == []
