@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,8 +64,10 @@ struct fs_follow {
 	/* Set by follow_check, under the file's locks: the name leads to another file,
 	 * and the file of the handle has no name any more. */
 	_Atomic bool due, replaced;
+	/* FLUSHes that are not answered. Begin under lock and end without: answers come
+	 * under the lock of the file, which is taken inside this one. */
+	atomic_uint flushing;
 	/* Under lock, as is the log of its handle: */
-	unsigned flushing;
 	uint64_t seen; /* mount->log_names when the name led to this file */
 	int64_t looked;
 	bool warned;
@@ -104,8 +107,8 @@ static void directory_ask(const struct fs_follow *f, int fd)
 	closedir(dir);
 }
 
-/* Returns true when the directory is to be read again. Under the file's locks, which guard
- * names_asked. */
+/* Returns true when the directory is to be read again. Under the file's locks, which
+ * guard names_asked. */
 static bool directory_due(struct fs_openlog *log, const struct stat *st)
 {
 	const int64_t now = jsonl_now_ms();
@@ -202,23 +205,19 @@ struct fs_openlog *fs_follow_hold(struct fs_log_handle *g, struct fs_openlog **h
 	return *held;
 }
 
-static void flushing_add(struct fs_log_handle *g, int n)
+void fs_follow_flush_begins(struct fs_log_handle *g)
 {
 	if (!g->follow)
 		return;
 	pthread_mutex_lock(&g->follow->lock);
-	g->follow->flushing += (unsigned)n;
+	atomic_fetch_add(&g->follow->flushing, 1);
 	pthread_mutex_unlock(&g->follow->lock);
-}
-
-void fs_follow_flush_begins(struct fs_log_handle *g)
-{
-	flushing_add(g, 1);
 }
 
 void fs_follow_flush_ends(struct fs_log_handle *g)
 {
-	flushing_add(g, -1);
+	if (g->follow)
+		atomic_fetch_sub(&g->follow->flushing, 1);
 }
 
 /* Checks that the caller may write to the new file: a handle is a right to the old one
@@ -362,7 +361,7 @@ void fs_follow_name(fuse_req_t req, struct fs_log_handle *g, bool append, unsign
 	now = jsonl_now_ms();
 	pthread_mutex_lock(&f->lock);
 	/* A handle whose close is under way waits for a sync of the old file. */
-	if (f->flushing <= closes &&
+	if (atomic_load(&f->flushing) <= closes &&
 	    (f->due || f->seen != names || now - f->looked >= FOLLOW_LOOK_MS)) {
 		f->due = false;
 		f->looked = now;
