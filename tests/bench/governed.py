@@ -114,25 +114,30 @@ def own_sync(bench, counted, bare):
            "of one program", "aim", "noise", ""], rows)
 
 
-def unsynced(bench, counted, null):
+def unsynced(bench, counted, null, bare):
     rows = []
     for writers in (1,) if bench.options.quick else (1, 4):
         got = bench.rounds({
             "null": lambda: bench.load("append", null.path, "-s", RECORD, "-w", writers,
                                        "-m", "w"),
             "mount": lambda: counted.append(f"open-{writers}", "-w", writers, "-m", "w"),
+            "bare": lambda: bench.load("append", bare.path, "-s", RECORD, "-w", writers,
+                                       "-m", "w"),
         })
         ratio = median(ratios(got["mount"], got["null"], "p50_us"))
+        to_bare = median(ratios(got["mount"], got["bare"], "p50_us"))
         times = {k: [r["p50_us"] for r in v] for k, v in got.items()}
         aim = 1.3 if writers == 1 else None
         row = f"{writers} writer{'s' * (writers > 1)}"
-        bench.add(TITLE, f"write, not synced, {row}", p50_us=times, ratio=ratio, aim=aim)
-        rows.append([row, f"{median(times['null']):.1f}", f"{median(times['mount']):.1f}",
-                     f"{ratio:.2f} x", f"{aim} x" if aim else "-",
+        bench.add(TITLE, f"write, not synced, {row}", p50_us=times, ratio=ratio, aim=aim,
+                  ratio_bare=to_bare)
+        rows.append([row, *(f"{median(times[k]):.1f}" for k in ("null", "bare", "mount")),
+                     f"{ratio:.2f} x", f"{aim} x" if aim else "-", f"{to_bare:.2f} x",
                      noise(times['null']),
                      verdict(ratio, aim, more_is_better=False)])
     table(f"{TITLE}: write on an open handle, not synced (microseconds, the middle one)",
-          ["", "empty mount", "mount", "ratio", "aim", "noise", ""], rows)
+          ["", "empty mount", "bare mount", "mount", "of empty mount", "aim", "of bare mount",
+           "noise", ""], rows)
 
 
 def validation(bench):
@@ -274,7 +279,7 @@ def appends(bench, more=()):
         counted = Counted(bench, mount.path, source)
         closes(bench, counted, null, bare)
         own_sync(bench, counted, bare)
-        unsynced(bench, counted, null)
+        unsynced(bench, counted, null, bare)
         counted.check()
         for measure in more:
             measure(bench, mount, source, null)
