@@ -31,8 +31,9 @@ PYTHON = sys.executable
 # Programs find their helpers as a bare Debian has them, whatever the caller's PATH.
 ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    # Not even root can make it: vim and ccache would.
+    # Not even root can make it: vim would.
     "HOME": "/proc/nonexistent",
+    "CCACHE_DISABLE": "1",  # it would end without a word, for want of a home
     "LC_ALL": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -58,9 +58,13 @@ def fifty(workdir):
 
 def test_an_unchanged_directory_is_not_read_again(fifty):
     once, _ = readdirs(fifty, "test $(ls d | wc -l) = 50", *LONG)
-    five, seen = readdirs(
-        fifty, "for i in 1 2 3 4 5; do test $(ls d | wc -l) = 50; done", *LONG)
-    assert seen.count("OPENDIR") == 5
+    # Nobody waits for RELEASEDIR. If it comes after the next OPENDIR, names are read again.
+    for _ in range(3):
+        five, seen = readdirs(
+            fifty, "for i in 1 2 3 4 5; do test $(ls d | wc -l) = 50; done", *LONG)
+        assert seen.count("OPENDIR") == 5
+        if five == once:
+            break
     assert five == once
 
 
