@@ -182,17 +182,7 @@ void fs_plain_abandon(struct fs_handle *h)
 	plain_end(NULL, plain_of(h));
 }
 
-const struct fs_handle_ops fs_plain_ops = {
-    .read = fs_plain_read,
-    .write_buf = fs_plain_write_buf,
-    .flush = fs_plain_flush,
-    .release = fs_plain_release,
-    .fsync = fs_plain_fsync,
-    .fallocate = fs_plain_fallocate,
-    .lseek = fs_plain_lseek,
-    .fd = fs_plain_fd,
-    .abandon = fs_plain_abandon,
-};
+const struct fs_handle_ops fs_plain_ops = {.read = fs_plain_read, FS_PLAIN_OPS_BUT_READ};
 
 /* ---- open ---- */
 

@@ -68,6 +68,12 @@ void fs_plain_lseek(fuse_req_t req, struct fs_handle *h, off_t off, int whence,
 		    struct fuse_file_info *fi);
 int fs_plain_fd(struct fs_handle *h);
 void fs_plain_abandon(struct fs_handle *h);
+/* All of them but READ, for a table. */
+#define FS_PLAIN_OPS_BUT_READ                                                            \
+	.write_buf = fs_plain_write_buf, .flush = fs_plain_flush,                        \
+	.release = fs_plain_release, .fsync = fs_plain_fsync,                            \
+	.fallocate = fs_plain_fallocate, .lseek = fs_plain_lseek, .fd = fs_plain_fd,     \
+	.abandon = fs_plain_abandon
 /* All of them. */
 extern const struct fs_handle_ops fs_plain_ops;
 /* Entries for the tables of both classes (plain and text). */

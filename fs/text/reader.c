@@ -80,17 +80,8 @@ void fs_text_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 	fs_reply_bytes(req, bytes, n);
 }
 
-static const struct fs_handle_ops reader_ops = {
-    .read = fs_text_read,
-    .write_buf = fs_plain_write_buf,
-    .flush = fs_plain_flush,
-    .release = fs_plain_release,
-    .fsync = fs_plain_fsync,
-    .fallocate = fs_plain_fallocate,
-    .lseek = fs_plain_lseek,
-    .fd = fs_plain_fd,
-    .abandon = fs_plain_abandon,
-};
+static const struct fs_handle_ops reader_ops = {.read = fs_text_read,
+						FS_PLAIN_OPS_BUT_READ};
 
 int fs_text_open_reader(fuse_req_t req, struct fs_inode *i, int fd,
 			struct fuse_file_info *fi)
