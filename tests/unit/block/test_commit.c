@@ -61,7 +61,8 @@ static int slow_fdatasync(const struct jsonl_io *io, int fd)
 	pthread_mutex_unlock(&d->lock);
 	if (jsonl_io_system.fstat(io, fd, &st))
 		return -EIO;
-	usleep(200);
+	/* Long enough for others to append meanwhile, on a busy machine, too. */
+	usleep(2000);
 	pthread_mutex_lock(&d->lock);
 	d->now--;
 	d->ended++;
@@ -318,8 +319,7 @@ static void run(unsigned every, bool blocks)
 	CHECK(were_told >= failures);
 	CHECK(every ||
 	      (were_told == 0 && state.durable == state.appended && !file->kept_len));
-	/* Some share a sync; how many do is up to the machine. */
-	CHECK(blocks ? in_blocks > 0 : state.syncs < ok, "%lu syncs for %lu appends",
+	CHECK(blocks ? in_blocks > 0 : state.syncs * 2 < ok, "%lu syncs for %lu appends",
 	      (unsigned long)state.syncs, ok);
 	printf("%lu appends, %lu records in blocks, %lu syncs, %lu failed, %lu told\n",
 	       ok, in_blocks, (unsigned long)state.syncs, disk.failed, were_told);
