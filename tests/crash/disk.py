@@ -61,7 +61,7 @@ class Disk:
             return
         umount(self.at)
         self.mounted = False
-        wait_for(lambda: not self.attached(), f"the end of {self.at}", 30)
+        wait_for(lambda: not self.attached(), f"the end of {self.at}")
 
     def attached(self):
         """The loop device, or None."""

@@ -51,7 +51,8 @@ def own_mounts():
 own_mounts()
 
 
-def wait_for(condition, what, seconds=10.0):
+def wait_for(condition, what, seconds=60.0):
+    """The limit is for what hangs."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
@@ -268,7 +269,7 @@ def traced(pid):
 # ---- clients and what they were told ----
 
 
-def client(v, *steps, timeout=15, name="log.jsonl"):
+def client(v, *steps, timeout=60, name="log.jsonl"):
     """Runs mount_client.py; [(what, record or None, errno, when), ...]. A request that is never
     answered is an error: the daemon is killed then, which ends the client, too."""
     p = subprocess.Popen(

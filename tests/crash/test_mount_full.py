@@ -43,7 +43,7 @@ def until_full(v, limit, broken=None, code="ENOSPC"):
     with writers(v.mnt, *MIX) as w:
         time.sleep(0.2)
         limit(True)
-        wait_for(lambda: w.heard(code) > 50 or w.done(), code, 30)
+        wait_for(lambda: w.heard(code) > 50 or w.done(), code, 300)
         limit(False)
         time.sleep(0.4)
         said = w.end()

@@ -9,7 +9,7 @@
 #include "rig.h"
 
 /* Calls after a failed one at each of which the power goes; JSONLFS_LONG in the
- * environment asks for more. */
+ * environment asks for more, a build that is slow for fewer. */
 static unsigned following = 8;
 
 #define ENOUGH 100 /* violations that show that a broken promise is noticed */
@@ -136,10 +136,13 @@ static int caught(const char *what, struct model_broken broken)
 int main(void)
 {
 	unsigned long found;
-	int missed;
+	const bool slow = getenv("JSONLFS_TEST_SLOWNESS") != NULL;
+	int missed = 0;
 
 	if (getenv("JSONLFS_LONG"))
 		following = 40;
+	else if (slow)
+		following = 1;
 	/* Files come and go by the thousand. */
 	mallopt(M_MMAP_THRESHOLD, 1 << 26);
 	mallopt(M_TRIM_THRESHOLD, 1 << 28);
@@ -147,7 +150,10 @@ int main(void)
 	found = violations;
 	printf("%lu cuts, %lu states of the disk, %lu violations\n", cuts, states,
 	       violations);
-	missed = caught("no directory sync", (struct model_broken){.no_dir_sync = true});
+	/* What the judge notices is the same in any build. */
+	if (slow)
+		return found ? 1 : 0;
+	missed += caught("no directory sync", (struct model_broken){.no_dir_sync = true});
 	missed += caught("syncs do nothing", (struct model_broken){.no_sync = true});
 	missed +=
 	    caught("retried and believed", (struct model_broken){.retried_sync = true});
