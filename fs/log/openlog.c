@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Opens the jsonl_file that all handles of a log share, and closes it after the last one. */
+/* Opens the jsonl_file that all handles of a log share, and closes it after the last one.
+ */
 #include "log/openlog.h"
 
 #include <errno.h>
@@ -110,7 +111,7 @@ static int turn_finish(struct fs_job *job, bool last)
 	struct fs_openlog *s = t->log;
 
 	if (!jsonl_file_tenure_finish(s->file) && !last) {
-		job->not_before = jsonl_now_ms() + JSONL_TENURE_MS;
+		job->not_before = jsonl_now_ms() + JSONL_TENURE_IDLE_MS;
 		return -EAGAIN;
 	}
 	free(t);
@@ -163,7 +164,7 @@ static void turn_defer(struct fs_openlog *s, int (*run)(struct fs_job *job, bool
 
 static void log_tenure(void *ctx)
 {
-	turn_defer(ctx, turn_finish, JSONL_TENURE_MS);
+	turn_defer(ctx, turn_finish, JSONL_TENURE_IDLE_MS);
 }
 
 static void log_turn(void *ctx)

@@ -30,25 +30,29 @@ struct jsonl_file_events {
 	/* Tells people of an event: "repaired", "undo-failed", "fused-outside",
 	 * "sync-failed", "sync-verified" ... with its place and length. */
 	void (*report)(void *ctx, const char *event, int code, off_t at, uint64_t len);
-	/* Between hosts, with file->lock held. The lock of the file is kept for a while after an
-	 * append, for those that follow: jsonl_file_tenure_finish is to be called in
-	 * JSONL_TENURE_MS. NULL: it is not kept. */
+	/* Between hosts, with file->lock held. The lock of the file is kept for a while
+	 * after an append, for those that follow: jsonl_file_tenure_finish is to be
+	 * called every JSONL_TENURE_IDLE_MS until it returns true. NULL: it is not kept.
+	 */
 	void (*tenure)(void *ctx);
-	/* Another host has the lock: jsonl_file_turn_begin is to be called. May be NULL. */
+	/* Another host has the lock: jsonl_file_turn_begin is to be called. May be NULL.
+	 */
 	void (*turn)(void *ctx);
 };
 
-/* A host lets go of the lock of a file after so long, or so many bytes. */
-#define JSONL_TENURE_MS	   50
-#define JSONL_TENURE_BYTES (1 << 20)
+/* A host lets go of the lock of a file after so long, or so many bytes; and when nobody
+ * has appended for a while. */
+#define JSONL_TENURE_MS	     50
+#define JSONL_TENURE_BYTES   (1 << 20)
+#define JSONL_TENURE_IDLE_MS 10
 
 /* One handle's share in a file. Zeroed by its owner, who also serializes its use. */
 struct jsonl_file_user {
-	/* In shared mode asked before each append, with the file's locks held: is this file,
-	 * whose state is *st, still the one to append to? 0; else what the append answers, with
-	 * nothing done. NULL: it is, as long as it has a name. */
+	/* In shared mode asked before each append, with the file's locks held: is this
+	 * file, whose state is *st, still the one to append to? 0; else what the append
+	 * answers, with nothing done. NULL: it is, as long as it has a name. */
 	int (*check)(struct jsonl_file_user *user, const struct stat *st);
-	void *ctx; /* for check() */
+	void *ctx;	      /* for check() */
 	uint64_t first, last; /* sequence numbers of its appends not known durable */
 	uint64_t asked;	      /* `last` as of the latest fsync by the program */
 	uint64_t seen;	      /* sync failures up to this one have been reported to it */
@@ -58,17 +62,27 @@ struct jsonl_file_user {
 struct jsonl_file_options {
 	uint64_t maxrecord;
 	unsigned maxdepth;
-	bool retain; /* keep bytes in memory until they are durable (not with sync=none) */
-	/* Shared mode: while it is true other hosts or daemons append to, replace and remove
-	 * the file as well, each under its lock. NULL: they do not. */
+	/* Keep bytes in memory until they are durable (not with sync=none). */
+	bool retain;
+	/* Shared mode: while it is true other hosts or daemons append to, replace and
+	 * remove the file as well, each under its lock. NULL: they do not. */
 	const _Atomic bool *shared;
-	/* And on other hosts, whose file system may show an old size and old bytes: appends
-	 * are made durable before the lock is let go. With jsonl_io_remote. */
+	/* And on other hosts, whose file system may show an old size and old bytes:
+	 * appends are made durable before the lock is let go. With jsonl_io_remote. */
 	bool remote;
+	/* Between hosts: milliseconds from a lock to the end of a sync after which its
+	 * success is not believed. 0: JSONL_LATE_MS. */
+	unsigned late_ms;
 };
 
+/* Servers give the lock of a host that they do not hear of to another (GlusterFS: after
+ * 42 seconds), and what it sends then may come behind, or never. So a sync has half of
+ * that time. */
+#define JSONL_LATE_MS 21000
+
 /* Makes a file of a readable descriptor, which it takes over. 0 or -errno. */
-int jsonl_file_new(const struct jsonl_io *io, int fd, const struct jsonl_file_options *opt,
+int jsonl_file_new(const struct jsonl_io *io, int fd,
+		   const struct jsonl_file_options *opt,
 		   const struct jsonl_file_events *events, void *ctx,
 		   struct jsonl_file **file) jsonl_must_check;
 /* Frees a file that nobody uses any more, after a last look at bytes that are not
@@ -85,18 +99,20 @@ bool jsonl_file_can_append(struct jsonl_file *file);
 void jsonl_file_set_append_fd(struct jsonl_file *file, int fd, bool quiet);
 /* Has a directory, in which the file's name is new, synced with the file's next sync.
  * `fd`: any descriptor that fsync accepts, taken over. */
-void jsonl_file_set_directory(struct jsonl_file *file, int fd, struct jsonl_file_user *user);
+void jsonl_file_set_directory(struct jsonl_file *file, int fd,
+			      struct jsonl_file_user *user);
 
 /* Returns the length that readers may see, which ends with a whole record. 0 or -errno.
  */
 int jsonl_file_visible(struct jsonl_file *file, off_t *visible) jsonl_must_check;
-/* Judges the `n` bytes that were read at `off` when the visible length was `visible`, of `want`
- * that there should be: on a file of several hosts pages may be older than the length, which shows
- * as NULs, a half or too few. How many to give to a reader; -EAGAIN: look at the length and
- * read again, the pages were dropped. `last`: not again; only whole lines, but for NULs that
- * have long been there. */
-ssize_t jsonl_file_sound(struct jsonl_file *file, const char *bytes, size_t n, size_t want,
-			 off_t off, off_t visible, bool last) jsonl_must_check;
+/* Judges the `n` bytes that were read at `off` when the visible length was `visible`, of
+ * `want` that there should be: on a file of several hosts pages may be older than the
+ * length, which shows as NULs, a half or too few. How many to give to a reader; -EAGAIN:
+ * look at the length and read again, the pages were dropped. `last`: not again; only
+ * whole lines, but for NULs that have long been there. */
+ssize_t jsonl_file_sound(struct jsonl_file *file, const char *bytes, size_t n,
+			 size_t want, off_t off, off_t visible,
+			 bool last) jsonl_must_check;
 /* Compares bytes with the file at `off`: 1 the same, 0 not, -errno. */
 int jsonl_file_equals(struct jsonl_file *file, const char *data, size_t len,
 		      off_t off) jsonl_must_check;
@@ -108,7 +124,8 @@ int jsonl_file_is_boundary(struct jsonl_file *file, off_t off) jsonl_must_check;
  * in the middle of a record, nothing has happened, try again; JSONL_UNKNOWN_TAIL: the end
  * of the file is not JSON Lines; -ENOSPC and others: nothing of it is in the file; -EIO:
  * an earlier sync failed and the disk could not be verified; -ESTALE: it has no name any
- * more (shared mode). `user` notes the sequence number; *end (may be NULL): the new length. */
+ * more (shared mode). `user` notes the sequence number; *end (may be NULL): the new
+ * length. */
 int jsonl_file_append(struct jsonl_file *file, const struct iovec *iov, int niov,
 		      struct jsonl_file_user *user, off_t *end) jsonl_must_check;
 /* Appends the end of a copy: the last record has no newline. The newline goes in front of
@@ -129,11 +146,12 @@ int jsonl_file_freeze_as_is(struct jsonl_file *file, off_t *end) jsonl_must_chec
  * JSONL_UNKNOWN_TAIL the file is frozen, too, and *end is the length of everything. */
 int jsonl_file_freeze_any(struct jsonl_file *file, off_t *end) jsonl_must_check;
 void jsonl_file_unfreeze(struct jsonl_file *file);
-/* Ends what events->tenure began, if its time is over. False: call it again in as long. */
+/* Ends what events->tenure began, if its time is over. False: call it again in as long.
+ */
 bool jsonl_file_tenure_finish(struct jsonl_file *file) jsonl_must_check;
 /* Returns a descriptor on which the caller waits for flock(2), and then calls
- * jsonl_file_turn_end; `had`: the lock was had. -1: there is no need. Appends answer -EAGAIN
- * meanwhile. */
+ * jsonl_file_turn_end; `had`: the lock was had. -1: there is no need. Appends answer
+ * -EAGAIN meanwhile. */
 int jsonl_file_turn_begin(struct jsonl_file *file) jsonl_must_check;
 void jsonl_file_turn_end(struct jsonl_file *file, bool had);
 /* Finds out whether another program has the file open for writing. ask(fd), with a
@@ -147,7 +165,8 @@ int jsonl_file_empty(struct jsonl_file *file) jsonl_must_check;
 int jsonl_file_append_frozen(struct jsonl_file *file, const struct iovec *iov, int niov,
 			     struct jsonl_file_user *user) jsonl_must_check;
 int jsonl_file_append_frozen_open(struct jsonl_file *file, const struct iovec *iov,
-				  int niov, struct jsonl_file_user *user) jsonl_must_check;
+				  int niov,
+				  struct jsonl_file_user *user) jsonl_must_check;
 
 /* Exchanges the backing file for another one, while frozen. `fd` and `append_fd` (as in
  * _new and _set_append_fd, taken over) refer to the new one; it holds everything that was
@@ -195,7 +214,8 @@ void jsonl_file_lead(struct jsonl_file *file);
  * call jsonl_file_lead. */
 bool jsonl_file_wants_sync(struct jsonl_file *file, bool soon);
 /* Waits and leads in one, blocking. 0 or -errno. */
-int jsonl_file_sync(struct jsonl_file *file, struct jsonl_file_user *user) jsonl_must_check;
+int jsonl_file_sync(struct jsonl_file *file,
+		    struct jsonl_file_user *user) jsonl_must_check;
 
 struct jsonl_file_state {
 	uint64_t appended, durable; /* sequence numbers */

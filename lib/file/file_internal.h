@@ -53,10 +53,10 @@ struct jsonl_file {
 		int fd, append_fd;
 		off_t end;
 	} next;
-	/* Size of the file when append_fd was opened and nobody else was writing; -1: others
-	 * were, or the end has been repaired since. */
+	/* Size of the file when append_fd was opened and nobody else was writing; -1:
+	 * others were, or the end has been repaired since. */
 	off_t quiet_size;
-	bool end_known;	  /* `end` has been verified to be the end of whole records */
+	bool end_known; /* `end` has been verified to be the end of whole records */
 	/* The last line is a whole value without its newline, which goes in front of the
 	 * next append: a copy is kept byte for byte. */
 	bool end_open;
@@ -68,9 +68,13 @@ struct jsonl_file {
 		bool timed;	/* events->tenure has been called */
 		bool broken;	/* after an error: append_fd is not written to any more */
 		int64_t since;	/* CLOCK_MONOTONIC, milliseconds */
+		int64_t used;	/* the last time somebody had it; the same clock */
 		off_t from;	/* the end at that time */
 		struct stat st; /* at that time */
 	} tenure;
+	/* When the flock was had; 0: it is not held between hosts. Changed under the
+	 * lock, read by the thread that syncs. */
+	_Atomic int64_t locked_since;
 	off_t undo_from; /* a short write that could not be undone begins here; else -1 */
 	off_t undo_to;
 	struct {
@@ -211,8 +215,8 @@ int jsonl_file_end_finish(struct jsonl_file *f) jsonl_must_check;
 
 /* ---- file_lock.c ---- */
 
-/* Freezes for an append of `user`, which may be NULL; `any` as jsonl_file_freeze_any, `finish`:
- * gives a last record its newline. */
+/* Freezes for an append of `user`, which may be NULL; `any` as jsonl_file_freeze_any,
+ * `finish`: gives a last record its newline. */
 int jsonl_file_freeze_user(struct jsonl_file *f, struct jsonl_file_user *user, bool any,
 			   bool finish, off_t *end) jsonl_must_check;
 /* Lets go of the flock, with everything durable. Under file->lock. */

@@ -53,10 +53,17 @@ static bool tenure_is_over(const struct jsonl_file *f)
 	       f->end - f->tenure.from >= JSONL_TENURE_BYTES;
 }
 
+/* Returns true when nobody seems about to append: others need not wait until the time is
+ * over. */
+static bool tenure_is_idle(const struct jsonl_file *f)
+{
+	return jsonl_now_ms() - f->tenure.used >= JSONL_TENURE_IDLE_MS;
+}
+
 static void tenure_begin(struct jsonl_file *f)
 {
 	f->tenure.held = f->tenure.fresh = true;
-	f->tenure.since = jsonl_now_ms();
+	f->tenure.since = f->tenure.used = f->locked_since = jsonl_now_ms();
 	f->tenure.from = f->end;
 }
 
@@ -70,6 +77,7 @@ void jsonl_file_tenure_end(struct jsonl_file *f)
 		f->tenure.broken = true;
 	f->io->unlock(f->io, f->append_fd);
 	f->tenure.held = false;
+	f->locked_since = 0;
 	if (!f->tenure.broken)
 		return;
 	f->tenure.broken = f->end_known = false;
@@ -103,7 +111,10 @@ static void lock_give(struct jsonl_file *f)
 {
 	if (!f->tenure.held) {
 		f->io->unlock(f->io, f->append_fd);
-	} else if (!f->events->tenure || tenure_is_over(f)) {
+		return;
+	}
+	f->tenure.used = jsonl_now_ms();
+	if (!f->events->tenure || tenure_is_over(f)) {
 		jsonl_file_tenure_end(f);
 	} else if (!f->tenure.timed) {
 		f->tenure.timed = true;
@@ -116,7 +127,7 @@ bool jsonl_file_tenure_finish(struct jsonl_file *f)
 	bool done;
 
 	pthread_mutex_lock(&f->lock);
-	if (f->tenure.held && tenure_is_over(f))
+	if (f->tenure.held && (tenure_is_over(f) || tenure_is_idle(f)))
 		jsonl_file_tenure_end(f);
 	done = !f->tenure.held;
 	f->tenure.timed = !done;
@@ -158,7 +169,7 @@ void jsonl_file_lead(struct jsonl_file *f)
 	pthread_mutex_lock(&f->lock);
 	jsonl_file_get_state(f, &state);
 	f->tenure.broken |= f->tenure.held && state.poisoned;
-	if (f->tenure.held && (state.durable >= state.appended || tenure_is_over(f)))
+	if (f->tenure.held && (f->tenure.broken || tenure_is_over(f)))
 		jsonl_file_tenure_end(f);
 	pthread_mutex_unlock(&f->lock);
 }
@@ -187,10 +198,21 @@ static int check_named(struct jsonl_file *f, struct jsonl_file_user *user)
 	if (!jsonl_file_is_shared(f))
 		return 0;
 	rc = f->tenure.held && !f->tenure.fresh ? 0
-						 : f->io->fstat(f->io, f->append_fd, st);
+						: f->io->fstat(f->io, f->append_fd, st);
 	if (rc)
 		return rc;
 	return user && user->check ? user->check(user, st) : st->st_nlink ? 0 : -ESTALE;
+}
+
+/* Decides what an append does when a host has replaced or removed the file: the servers
+ * know it no more. As check_named. */
+static int check_gone(struct jsonl_file *f, struct jsonl_file_user *user)
+{
+	struct stat st;
+	int rc = jsonl_io_system.fstat(&jsonl_io_system, f->append_fd, &st);
+
+	st.st_nlink = 0;
+	return !rc && user && user->check ? user->check(user, &st) : -ESTALE;
 }
 
 /* Returns true when nobody else can have changed the file since this host last
@@ -212,6 +234,8 @@ int jsonl_file_freeze_user(struct jsonl_file *f, struct jsonl_file_user *user, b
 	rc = f->tenure.waiting ? -EAGAIN : append_ready(f);
 	if (!rc)
 		rc = lock_take(f);
+	if (jsonl_file_is_remote(f) && (rc == -ENOENT || rc == -ESTALE))
+		rc = check_gone(f, user);
 	if (rc) {
 		pthread_mutex_unlock(&f->lock);
 		return rc;

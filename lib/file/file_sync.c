@@ -8,9 +8,11 @@
  * append the bytes kept in memory are compared with what the disk gives back. */
 #include "file/file_internal.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/stamp.h"
 
 /* ---- failures; under sync_lock ---- */
 
@@ -167,6 +169,17 @@ struct file_round jsonl_file_round_begin(struct jsonl_file *f, int dir_fd, bool 
 	return r;
 }
 
+/* Returns true when the lock may have been given to another host before the sync was
+ * done: what it has made durable need not be where this host believes it, or be there at
+ * all. */
+static bool comes_late(struct jsonl_file *f)
+{
+	int64_t since = f->locked_since;
+
+	return since && jsonl_now_ms() - since >=
+			    (f->opt.late_ms ? f->opt.late_ms : JSONL_LATE_MS);
+}
+
 int jsonl_file_round_run(struct jsonl_file *f, const struct file_round *r)
 {
 	/* Read without file->lock: it is set once and closed only by jsonl_file_free. */
@@ -176,7 +189,7 @@ int jsonl_file_round_run(struct jsonl_file *f, const struct file_round *r)
 
 	if (!rc && r->dir_fd >= 0)
 		rc = f->io->fsync(f->io, r->dir_fd);
-	return rc;
+	return !rc && comes_late(f) ? -ETIMEDOUT : rc;
 }
 
 bool jsonl_file_round_end(struct jsonl_file *f, struct file_round *r, int rc)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The lock of a log between hosts: what is asked and made durable between the moment it is had
- * and the moment it is let go of. */
+/* The lock of a log between hosts: what is asked and made durable between the moment it
+ * is had and the moment it is let go of. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/stamp.h"
 #include "check.h"
 #include "file/file.h"
 #include "file/file_internal.h"
@@ -17,7 +18,8 @@ static char dir[] = "/tmp/test_tenure.XXXXXX";
 static int dir_fd;
 static struct jsonl_io io;
 static char calls[256]; /* a letter for each: Lock Stat Write sYnc Unlock Drop Open */
-static int write_fails, sync_fails, timers, turns;
+static int write_fails, sync_fails, sync_takes /* ms */, timers, turns;
+static unsigned late_ms;
 static _Atomic bool shared = true;
 
 static void note(char call)
@@ -47,7 +49,8 @@ static int spy_fstat(const struct jsonl_io *own, int fd, struct stat *st)
 	return jsonl_io_remote.fstat(own, fd, st);
 }
 
-static ssize_t spy_writev(const struct jsonl_io *own, int fd, const struct iovec *iov, int n)
+static ssize_t spy_writev(const struct jsonl_io *own, int fd, const struct iovec *iov,
+			  int n)
 {
 	note('W');
 	return write_fails ? -write_fails : jsonl_io_system.writev(own, fd, iov, n);
@@ -55,7 +58,10 @@ static ssize_t spy_writev(const struct jsonl_io *own, int fd, const struct iovec
 
 static int spy_fdatasync(const struct jsonl_io *own, int fd)
 {
+	const struct timespec pause = {.tv_nsec = sync_takes * 1000000L};
+
 	note('Y');
+	nanosleep(&pause, NULL);
 	return sync_fails ? -sync_fails : jsonl_io_system.fdatasync(own, fd);
 }
 
@@ -95,7 +101,8 @@ static void count_turn(void *ctx)
 
 static const struct jsonl_file_events lingering = {
     .set_aside = set_aside, .report = report, .tenure = count_timer, .turn = count_turn};
-static const struct jsonl_file_events at_once = {.set_aside = set_aside, .report = report};
+static const struct jsonl_file_events at_once = {.set_aside = set_aside,
+						 .report = report};
 
 static int open_log(int flags)
 {
@@ -108,7 +115,8 @@ static struct jsonl_file *again(const struct jsonl_file_events *events)
 					       .maxdepth = 8,
 					       .retain = true,
 					       .shared = &shared,
-					       .remote = true};
+					       .remote = true,
+					       .late_ms = late_ms};
 	struct jsonl_file *file;
 
 	CHECK(jsonl_file_new(&io, open_log(O_RDONLY), &opt, events, NULL, &file) == 0);
@@ -124,7 +132,8 @@ static struct jsonl_file *begin(const struct jsonl_file_events *events)
 	return again(events);
 }
 
-static int append_for(struct jsonl_file *file, struct jsonl_file_user *user, const char *line)
+static int append_for(struct jsonl_file *file, struct jsonl_file_user *user,
+		      const char *line)
 {
 	const struct iovec iov = {.iov_base = (char *)line, .iov_len = strlen(line)};
 
@@ -161,14 +170,29 @@ static bool is_locked(void)
 	return locked;
 }
 
-static void past_tenure(void)
+static void pause_ms(int ms)
 {
-	const struct timespec pause = {.tv_nsec = (JSONL_TENURE_MS + 5) * 1000000L};
+	const struct timespec pause = {.tv_nsec = ms * 1000000L};
 
 	nanosleep(&pause, NULL);
 }
 
-/* Without a timer each append has the lock for itself, and is durable before it is let go. */
+static void past_tenure(void)
+{
+	pause_ms(JSONL_TENURE_MS + 5);
+}
+
+/* Returns true when the tenure has not ended, or may have: this has taken longer than it
+ * may be idle. */
+static bool goes_on(struct jsonl_file *file, int64_t since)
+{
+	bool ended = jsonl_file_tenure_finish(file);
+
+	return !ended || jsonl_now_ms() - since >= JSONL_TENURE_IDLE_MS;
+}
+
+/* Without a timer each append has the lock for itself, and is durable before it is let
+ * go. */
 static void test_at_once(void)
 {
 	struct jsonl_file *file = begin(&at_once);
@@ -181,7 +205,8 @@ static void test_at_once(void)
 	other_appends("3\n");
 	CHECK(append(file, "4\n") == 0);
 	is_called("LYSSDWYU");
-	CHECK(jsonl_io_equals(&jsonl_io_system, jsonl_file_fd(file), "1\n2\n3\n4\n", 8, 0) == 1);
+	CHECK(jsonl_io_equals(&jsonl_io_system, jsonl_file_fd(file), "1\n2\n3\n4\n", 8,
+			      0) == 1);
 	jsonl_file_free(file);
 }
 
@@ -189,12 +214,13 @@ static void test_at_once(void)
 static void test_lingering(void)
 {
 	struct jsonl_file *file = begin(&lingering);
+	int64_t since = jsonl_now_ms();
 
 	CHECK(append(file, "1\n") == 0 && append(file, "2\n") == 0);
 	is_called("LYSSDWW");
 	CHECK(timers == 1 && is_locked());
-	CHECK(!jsonl_file_tenure_finish(file) && is_locked());
-	past_tenure();
+	CHECK(goes_on(file, since));
+	pause_ms(JSONL_TENURE_IDLE_MS + 1);
 	CHECK(jsonl_file_tenure_finish(file) && !is_locked());
 	is_called("YU");
 	/* The next append finds that it is over: others first. */
@@ -207,16 +233,41 @@ static void test_lingering(void)
 	CHECK(!is_locked());
 }
 
-/* So does somebody who waits until it is durable. */
+/* Somebody who waits until it is durable does not end it: others of this host may follow.
+ */
 static void test_waiting(void)
 {
 	struct jsonl_file *file = begin(&lingering);
 	struct jsonl_file_user user = {0};
 
 	CHECK(append_for(file, &user, "1\n") == 0 && is_locked());
-	CHECK(jsonl_file_sync(file, &user) == 0 && !is_locked());
-	is_called("LYSSDWYU");
+	CHECK(jsonl_file_sync(file, &user) == 0 && is_locked());
+	is_called("LYSSDWY");
+	pause_ms(JSONL_TENURE_IDLE_MS + 1);
+	CHECK(jsonl_file_tenure_finish(file) && !is_locked());
+	is_called("U");
 	jsonl_file_free(file);
+}
+
+/* A sync that ends when the servers may have given the lock away is not believed; the
+ * bytes are looked for before the next append. */
+static void test_late(void)
+{
+	struct jsonl_file_user user = {0};
+	struct jsonl_file *file;
+
+	late_ms = 200;
+	file = begin(&lingering);
+	CHECK(append_for(file, &user, "1\n") == 0);
+	sync_takes = 250;
+	CHECK(jsonl_file_sync(file, &user) == -EIO && !is_locked());
+	sync_takes = 0;
+	is_called("LYSSDWYYUO");
+	CHECK(append_for(file, &user, "2\n") == 0 && jsonl_file_sync(file, &user) == 0);
+	CHECK(jsonl_io_equals(&jsonl_io_system, jsonl_file_fd(file), "1\n2\n", 4, 0) ==
+	      1);
+	jsonl_file_free(file);
+	late_ms = 0;
 }
 
 /* After an error nothing more is written by that descriptor. */
@@ -258,7 +309,8 @@ static void test_names(void)
 	struct stat st = {0};
 	struct jsonl_file_user user = {.check = moved, .ctx = &st};
 
-	CHECK(append_for(file, &user, "1\n") == -EAGAIN && st.st_nlink == 1 && !is_locked());
+	CHECK(append_for(file, &user, "1\n") == -EAGAIN && st.st_nlink == 1 &&
+	      !is_locked());
 	CHECK(append(file, "1\n") == 0);
 	unlinkat(dir_fd, "log", 0);
 	CHECK(append(file, "2\n") == -ESTALE);
@@ -286,7 +338,8 @@ static void test_turns(void)
 	jsonl_file_free(file);
 }
 
-/* Returns true while there is a lock that a close(2) of any descriptor of the file ends. */
+/* Returns true while there is a lock that a close(2) of any descriptor of the file ends.
+ */
 static bool has_record_lock(int fd)
 {
 	struct flock lock = {.l_type = F_WRLCK};
@@ -310,7 +363,8 @@ static void test_unlock(void)
 	close(other);
 }
 
-static ssize_t sound(struct jsonl_file *file, const char *bytes, size_t n, size_t want, bool last)
+static ssize_t sound(struct jsonl_file *file, const char *bytes, size_t n, size_t want,
+		     bool last)
 {
 	return jsonl_file_sound(file, bytes, n, want, 0, (off_t)want, last);
 }
@@ -329,7 +383,8 @@ static void test_reading(void)
 	is_called("");
 	CHECK(jsonl_file_visible(file, &visible) == 0);
 	is_called("S");
-	/* Too few, a half, NULs: the pages are dropped and the length is looked at anew. */
+	/* Too few, a half, NULs: the pages are dropped and the length is looked at anew.
+	 */
 	CHECK(sound(file, "10\n2", 4, 6, false) == -EAGAIN);
 	is_called("D");
 	CHECK(jsonl_file_visible(file, &visible) == 0 && visible == 6);
@@ -389,6 +444,7 @@ int main(void)
 	test_at_once();
 	test_lingering();
 	test_waiting();
+	test_late();
 	test_errors();
 	test_names();
 	test_turns();
