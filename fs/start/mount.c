@@ -71,9 +71,12 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 	r = fs_statedir_init(&m->vault);
 	if (r)
 		return init_fail(m, "state directory " FS_STATE_NAME, r);
+	fs_engine_of(m->vault.root_fd, &m->vault.engine);
 	r = fs_hosts_join(&m->vault);
 	if (r)
 		return r;
+	if (m->vault.remote)
+		jsonl_policy_longest(m->vault.policy, m->vault.engine.longest);
 	fs_payer_io(&m->vault.log_io,
 		    m->vault.remote ? &jsonl_io_remote : &jsonl_io_system);
 	r = fs_archive_init(&m->vault, fs_inode_is_written);

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/local_locks.h"
 #include "base/stamp.h"
 #include "base/io.h"
 #include "base/syslog.h"
@@ -364,16 +363,15 @@ static int join_lists(struct fs_vault *v)
 static int look_at_locks(const struct fs_vault *v)
 {
 	const bool alone = v->config.readonly || v->config.shared == JSONL_SHARED_OFF;
-	const char *mounted = alone ? NULL : fs_local_locks_of(v->root_fd);
 
-	if (!mounted)
+	if (!v->engine.local_locks || alone)
 		return 0;
 	fprintf(stderr,
 		"jsonlfs: %s: is on %s, where no other host sees a lock: mount it in a "
 		"way that "
 		"has locks (HOSTS.md), or, if no other host writes there, use "
 		"shared=off\n",
-		v->source, mounted);
+		v->source, v->engine.local_locks);
 	return -EBUSY;
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/engine.h"
 #include "base/error.h"
 #include "base/fuse.h"
 #include "base/io.h"
@@ -26,7 +27,7 @@ struct fs_vault {
 	 * questions about other processes are left out or asked by that thread. Constant.
 	 */
 	bool single;
-	struct jsonl_config config;  /* the configuration of the mount command */
+	struct jsonl_config config; /* the configuration of the mount command */
 	/* config.h: the configuration that a reload has read */
 	struct fs_snapshot snapshot;
 	struct jsonl_policy *policy;
@@ -45,7 +46,8 @@ struct fs_vault {
 	struct fs_hosts *hosts; /* hosts.h; NULL: not entered in any list of daemons */
 	_Atomic bool shared;	/* fs_shared() */
 	bool remote; /* shared, on a file system where a host may see old bytes */
-	dev_t device;		/* of the mount, as programs see it; 0: not known */
+	struct fs_engine engine; /* what the vault lies on */
+	dev_t device;		 /* of the mount, as programs see it; 0: not known */
 	dev_t state_dev;
 	ino_t state_ino;
 	uid_t uid;		   /* the daemon's user */
@@ -57,7 +59,7 @@ struct fs_vault {
 	struct jsonl_quarantine *quarantine;
 	struct fs_archive *archive; /* archive.h */
 	struct fs_stats stats;
-	struct fs_deferred *deferred;	/* deferred.h */
+	struct fs_deferred *deferred; /* deferred.h */
 	/* bytes of unfinished records in memory, whole mount */
 	_Atomic uint64_t pending_bytes;
 	/* The bound of pending_bytes, here because a reload may change it. */

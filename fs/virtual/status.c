@@ -193,6 +193,8 @@ static struct jsonl_report *shared_report(struct fs_mount *m)
 	struct jsonl_report *hosts = jsonl_report_array();
 
 	jsonl_report_add_bool(r, "on", fs_shared(&m->vault));
+	jsonl_report_add_string(r, "file_system", m->vault.engine.type);
+	jsonl_report_add_string(r, "fences", m->vault.engine.fences);
 	fs_hosts_each(&m->vault, add_host, hosts);
 	jsonl_report_add(r, "hosts", hosts);
 	return r;

@@ -31,6 +31,7 @@
 	X(NOT_OBJECT,    "not-object",     EBADMSG,  "value=object wants an object")             \
 	X(OVERSIZE,      "oversize",       EMSGSIZE, "the record reaches pipebuf and oversize=reject is set") \
 	X(TOO_LONG,      "too-long",       EMSGSIZE, "the record is longer than maxrecord")      \
+	X(UNSHARED,      "unshared",       EMSGSIZE, "the record is longer than GlusterFS takes at once (126976 bytes)") \
 	X(TORN_TAIL,     "torn-tail",      EUCLEAN,  "the file ends in half a record")           \
 	X(UNKNOWN_TAIL,  "unknown-tail",   EUCLEAN,  "the end of the file is not JSON Lines; nothing was touched") \
 	X(MISPLACED,     "misplaced",      EPERM,    "the write is not at the end, where records are added; what restores or downloads a file in pieces does so below a directory that exclude= names, then mv")
@@ -41,7 +42,7 @@ enum jsonl_verdict {
 #define X(id, name, code, text) JSONL_##id,
 	JSONL_VERDICTS(X)
 #undef X
-	JSONL_VERDICT_COUNT
+	    JSONL_VERDICT_COUNT
 };
 
 #define jsonl_must_check __attribute__((warn_unused_result))

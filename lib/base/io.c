@@ -14,7 +14,7 @@
 #include "base/waits.h"
 
 /* Vectors that are rebuilt on the stack after a short write, at a time. */
-#define WRITE_BATCH 64
+#define WRITE_BATCH   64
 #define COMPARE_BATCH 16384 /* bytes read at once, on the stack */
 
 static int system_openat(const struct jsonl_io *io, int dir, const char *name, int flags,
@@ -147,20 +147,54 @@ static int system_refer(const struct jsonl_io *io, int from, int to)
 /* The calls that are the same on file systems of one host and of several. */
 #define SYSTEM_CALLS                                                                     \
 	.openat = system_openat, .close = system_close, .pread = system_pread,           \
-	.writev = system_writev, .append = system_append, .ftruncate = system_ftruncate, \
+	.append = system_append, .ftruncate = system_ftruncate,                          \
 	.reserve = system_reserve, .fdatasync = system_fdatasync, .fsync = system_fsync, \
 	.trylock = system_trylock, .drop_cache = system_drop_cache,                      \
 	.renameat = system_renameat, .unlinkat = system_unlinkat, .mark = system_mark,   \
 	.marked = system_marked, .unmark = system_unmark, .refer = system_refer
 
 const struct jsonl_io jsonl_io_system = {
-    SYSTEM_CALLS,
-    .position = system_position,
-    .fstat = system_fstat,
-    .unlock = system_unlock,
+    SYSTEM_CALLS,	   .writev = system_writev, .position = system_position,
+    .fstat = system_fstat, .unlock = system_unlock,
 };
 
 /* ---- file systems of several hosts ---- */
+
+/* Returns how many of the first `most` bytes are whole lines. */
+static size_t whole_lines(const struct iovec *iov, int n, size_t most)
+{
+	size_t at = 0, lines = 0;
+
+	for (int i = 0; i < n && at < most; at += iov[i++].iov_len) {
+		const char *p = iov[i].iov_base;
+		size_t len = iov[i].iov_len < most - at ? iov[i].iov_len : most - at;
+		const char *end = len ? memrchr(p, '\n', len) : NULL;
+
+		if (end)
+			lines = at + (size_t)(end - p) + 1;
+	}
+	return lines;
+}
+
+static ssize_t remote_writev(const struct jsonl_io *io, int fd, const struct iovec *iov,
+			     int n)
+{
+	struct iovec piece[WRITE_BATCH];
+	size_t left = 0;
+	int count = n < WRITE_BATCH ? n : WRITE_BATCH;
+
+	for (int i = 0; i < n && left <= JSONL_IO_REQUEST; i++)
+		left += iov[i].iov_len;
+	left = left <= JSONL_IO_REQUEST ? 0 : whole_lines(iov, count, JSONL_IO_REQUEST);
+	if (!left) /* all, or a line that is longer: it goes as it is */
+		return system_writev(io, fd, iov, n);
+	for (n = 0; left; left -= piece[n++].iov_len) {
+		piece[n] = iov[n];
+		if (piece[n].iov_len > left)
+			piece[n].iov_len = left;
+	}
+	return system_writev(io, fd, piece, n);
+}
 
 static off_t remote_position(const struct jsonl_io *io, int fd)
 {
@@ -177,7 +211,8 @@ static int remote_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 	(void)io;
 	if (rc)
 		return rc;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx) <
+	    0)
 		return -errno;
 	st->st_size = (off_t)sx.stx_size;
 	st->st_nlink = sx.stx_nlink;
@@ -208,10 +243,8 @@ static int remote_unlock(const struct jsonl_io *io, int fd)
 }
 
 const struct jsonl_io jsonl_io_remote = {
-    SYSTEM_CALLS,
-    .position = remote_position,
-    .fstat = remote_fstat,
-    .unlock = remote_unlock,
+    SYSTEM_CALLS,	   .writev = remote_writev, .position = remote_position,
+    .fstat = remote_fstat, .unlock = remote_unlock,
 };
 
 bool jsonl_io_is_named(int fd, int dir_fd, const char *name, int flags)
@@ -228,8 +261,9 @@ bool jsonl_io_is_remote(int fd)
 {
 	/* Not all are in linux/magic.h. */
 	static const unsigned long types[] = {
-	    FUSE_SUPER_MAGIC,	   NFS_SUPER_MAGIC,	  OCFS2_SUPER_MAGIC,
-	    0x00c36400 /* ceph */, 0xfe534d42 /* smb2 */, 0xff534d42 /* cifs */,
+	    FUSE_SUPER_MAGIC,	   NFS_SUPER_MAGIC,
+	    OCFS2_SUPER_MAGIC,	   0x00c36400 /* ceph */,
+	    0xfe534d42 /* smb2 */, 0xff534d42 /* cifs */,
 	    0x01161970 /* gfs2 */, V9FS_MAGIC};
 	struct statfs fs;
 

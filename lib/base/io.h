@@ -55,8 +55,12 @@ struct jsonl_io {
 };
 
 extern const struct jsonl_io jsonl_io_system;
-/* The calls for file systems of several hosts: fstat asks the server, and position, which
- * would answer from this host's memory, is an error. */
+/* Bytes that FUSE sends in one request, wherever in a page they begin: 32 pages. */
+#define JSONL_IO_REQUEST (31 * 4096)
+/* The calls for file systems of several hosts: fstat asks the server, position, which
+ * would answer from this host's memory, is an error, and writev ends a longer write
+ * short, behind the last line that fits one request: of what a host sends that was cut
+ * off half may get to the servers. */
 extern const struct jsonl_io jsonl_io_remote;
 
 /* Returns true when the name stands for the open file, also by what the servers of the
@@ -75,8 +79,8 @@ ssize_t jsonl_io_read_full(const struct jsonl_io *io, int fd, void *buf, size_t 
  * that were written, also after a failure. */
 int jsonl_io_write_full(const struct jsonl_io *io, int fd, const struct iovec *iov, int n,
 			size_t *written) jsonl_must_check;
-/* Compares data[0..len) with the file at `off`: 1 the same, 0 not, or the file ends before;
- * -errno. */
+/* Compares data[0..len) with the file at `off`: 1 the same, 0 not, or the file ends
+ * before; -errno. */
 int jsonl_io_equals(const struct jsonl_io *io, int fd, const void *data, size_t len,
 		    off_t off) jsonl_must_check;
 

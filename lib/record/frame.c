@@ -83,8 +83,8 @@ static int value_verdict(enum jsonl_kind kind, int value)
 	return JSONL_OK;
 }
 
-/* Judges one line without its newline, behind a byte order mark; `whole` counts the newline
- * that it has or gets. */
+/* Judges one line without its newline, behind a byte order mark; `whole` counts the
+ * newline that it has or gets. */
 static int line_judge(const struct jsonl_limits *lim, const char *line, size_t len,
 		      size_t mark, struct jsonl_text *text)
 {
@@ -94,6 +94,10 @@ static int line_judge(const struct jsonl_limits *lim, const char *line, size_t l
 	if (whole > lim->maxrecord) {
 		*text = (struct jsonl_text){.offset = lim->maxrecord};
 		return JSONL_TOO_LONG;
+	}
+	if (lim->longest && whole > lim->longest) {
+		*text = (struct jsonl_text){.offset = lim->longest};
+		return JSONL_UNSHARED;
 	}
 	verdict = jsonl_text_check(line + mark, len - mark, lim->maxdepth, text);
 	text->offset += verdict ? mark : 0;
@@ -302,8 +306,8 @@ int jsonl_frame_judge(const struct jsonl_frame *f, const struct jsonl_limits *li
 		      bool *can_grow, size_t *offset)
 {
 	struct jsonl_text text = {0};
-	size_t mark = f->len && (f->first || !f->strict) ? jsonl_text_mark(f->buf, f->len)
-							 : 0;
+	size_t mark =
+	    f->len && (f->first || !f->strict) ? jsonl_text_mark(f->buf, f->len) : 0;
 	int verdict = f->len ? line_judge(lim, f->buf, f->len, mark, &text) : JSONL_BLANK;
 
 	*can_grow = text.can_grow;

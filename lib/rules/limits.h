@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Says which records a log accepts. Constant once the configuration is read; any thread. */
+/* Says which records a log accepts. Constant once the configuration is read; any thread.
+ */
 #ifndef JSONL_LIMITS_H
 #define JSONL_LIMITS_H
 
@@ -12,10 +13,12 @@ enum jsonl_value { JSONL_VALUE_ANY, JSONL_VALUE_CONTAINER, JSONL_VALUE_OBJECT };
 struct jsonl_limits {
 	unsigned maxdepth;  /* nested objects and arrays */
 	uint64_t maxrecord; /* bytes, newline counted */
-	uint64_t pipebuf;   /* bytes, newline counted */
-	int value;	    /* enum jsonl_value */
-	int blank;	    /* enum jsonl_blank */
-	int oversize;	    /* enum jsonl_oversize */
+	uint64_t
+	    longest; /* that the file system below takes at once; as maxrecord; 0: any */
+	uint64_t pipebuf; /* bytes, newline counted */
+	int value;	  /* enum jsonl_value */
+	int blank;	  /* enum jsonl_blank */
+	int oversize;	  /* enum jsonl_oversize */
 };
 
 #endif

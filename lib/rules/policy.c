@@ -18,6 +18,7 @@ struct jsonl_policy {
 	pthread_rwlock_t lock;
 	struct jsonl_ruleset *set; /* under lock */
 	_Atomic unsigned serial;
+	uint64_t longest; /* see jsonl_policy_longest */
 	pthread_mutex_t interned_lock;
 	struct interned *interned; /* under interned_lock */
 };
@@ -119,6 +120,7 @@ const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
 
 	jsonl_ruleset_settings(set_get(policy), path, &want);
 	set_put(policy);
+	want.limits.longest = policy->longest;
 	pthread_mutex_lock(&policy->interned_lock);
 	i = policy->interned;
 	/* config.h: the padding is zeroed.
@@ -132,6 +134,11 @@ const struct jsonl_settings *jsonl_policy_settings(struct jsonl_policy *policy,
 	}
 	pthread_mutex_unlock(&policy->interned_lock);
 	return i ? &i->settings : NULL;
+}
+
+void jsonl_policy_longest(struct jsonl_policy *policy, uint64_t bytes)
+{
+	policy->longest = bytes;
 }
 
 uint64_t jsonl_policy_maxrecord(const struct jsonl_policy *policy)

@@ -37,6 +37,10 @@ int jsonl_policy_reload(struct jsonl_policy *policy, const struct jsonl_config *
 /* Returns the number of reloads: if it has changed, a file may have another class. */
 unsigned jsonl_policy_serial(const struct jsonl_policy *policy);
 
+/* Sets limits.longest of all files, by what lies below the vault; a reload does not
+ * change it. Before other threads have the policy. */
+void jsonl_policy_longest(struct jsonl_policy *policy, uint64_t bytes);
+
 /* Returns the settings of a regular file: the options, overridden by each rule that
  * matches, in their order, and the class. They stay valid and unchanged as long as the
  * policy, also after a reload. NULL: no memory. */

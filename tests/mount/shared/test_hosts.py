@@ -29,7 +29,9 @@ def refused_mount(m, workdir, *options):
 @pytest.mark.parametrize("first, second", [("auto", "auto"), ("on", "auto"), ("auto", "on")])
 def test_two_daemons_share(mount, first, second):
     a = mount(f"shared={first}", self_mount=False)
-    assert a.status()["shared"] == {"on": first == "on", "hosts": []}
+    shared = a.status()["shared"]
+    assert shared["fences"] == "unknown" and shared["file_system"]
+    assert (shared["on"], shared["hosts"]) == (first == "on", [])
     b = mount(f"shared={second}", source=a.source, self_mount=False)
     for one, other in ((a, b), (b, a)):
         shared = one.status()["shared"]
@@ -58,7 +60,7 @@ def test_a_mount_that_is_mounted_anew_is_not_shared(mount):
     b = mount(source=a.source, self_mount=False)
     later.join()
     assert a.proc.wait(20) == 0
-    assert b.status()["shared"] == {"on": False, "hosts": []}
+    assert not b.status()["shared"]["on"] and not b.status()["shared"]["hosts"]
 
 
 def test_off_shares_with_nobody(mount, workdir):
@@ -161,7 +163,8 @@ def test_a_list_above_that_anybody_could_have_made_is_not_asked(mount, workdir):
         for name in (".jsonlfs", ".jsonlfs/daemon", ".jsonlfs/daemon/hosts"):
             os.chown(workdir / name, NOBODY, NOBODY)
         m = mount()
-        assert m.status()["shared"] == {"on": False, "hosts": []}
+        shared = m.status()["shared"]
+        assert not shared["on"] and not shared["hosts"]
         m.stop()
         os.chown(workdir / ".jsonlfs/daemon", 0, 0)
         os.chown(workdir / ".jsonlfs/daemon/hosts", 0, 0)

@@ -113,6 +113,40 @@ static void test_writing(void)
 	close(fd);
 }
 
+/* One call for hosts: whole lines of what fits one request, the rest by the next. */
+static void test_requests(void)
+{
+	enum { LINE = 1000, LINES = 300, MOST = JSONL_IO_REQUEST / LINE * LINE };
+	char *bytes = malloc(LINES * LINE), *got = malloc(LINES * LINE);
+	struct iovec iov[LINES];
+	int fd = scratch("");
+	size_t written;
+
+	memset(bytes, 'x', LINES * LINE);
+	for (int i = 0; i < LINES; i++) {
+		bytes[(i + 1) * LINE - 1] = '\n';
+		iov[i] = (struct iovec){bytes + i * LINE, LINE};
+	}
+	/* In one vector, in many, in some. */
+	CHECK(jsonl_io_remote.writev(&jsonl_io_remote, fd,
+				     &(struct iovec){bytes, LINES * LINE}, 1) == MOST);
+	CHECK(jsonl_io_remote.writev(&jsonl_io_remote, fd, iov, LINES) == 64 * LINE);
+	iov[1] = (struct iovec){bytes + LINE, (LINES - 1) * LINE};
+	CHECK(jsonl_io_remote.writev(&jsonl_io_remote, fd, iov, 2) == MOST);
+	CHECK(jsonl_io_remote.writev(&jsonl_io_remote, fd, iov, 1) == LINE);
+	(void)!ftruncate(fd, 0);
+	CHECK(jsonl_io_write_full(&jsonl_io_remote, fd, iov, 2, &written) == 0);
+	CHECK(written == LINES * LINE &&
+	      pread(fd, got, LINES * LINE, 0) == LINES * LINE &&
+	      memcmp(bytes, got, LINES * LINE) == 0);
+	/* A line that is longer goes as it is. */
+	memset(bytes, 'x', LINES * LINE);
+	CHECK(jsonl_io_remote.writev(&jsonl_io_remote, fd, iov, 2) == LINES * LINE);
+	close(fd);
+	free(bytes);
+	free(got);
+}
+
 static void test_comparing(void)
 {
 	size_t len = 40000;
@@ -266,6 +300,7 @@ int main(void)
 {
 	test_reading();
 	test_writing();
+	test_requests();
 	test_comparing();
 	test_reader();
 	test_nuls();

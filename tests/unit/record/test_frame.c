@@ -386,6 +386,16 @@ static void test_unfinished(void)
 	      cut.bad[0].len == 9);
 	jsonl_cut_deinit(&cut);
 	jsonl_frame_deinit(&f);
+	/* What the file system below would take in pieces is refused, too. */
+	lim.maxrecord = 1000;
+	lim.longest = 5;
+	CHECK(jsonl_frame_offer(&f, &lim, "[11]\n[222]\n", 11, &cut) == 0);
+	CHECK(cut.records == 1 && cut.nbad == 1 && cut.bad[0].verdict == JSONL_UNSHARED &&
+	      cut.bad[0].start == 5 && cut.bad[0].offset == 5);
+	CHECK(jsonl_error_errno(JSONL_UNSHARED) == EMSGSIZE);
+	jsonl_cut_deinit(&cut);
+	jsonl_frame_deinit(&f);
+	lim.longest = 0;
 	/* Memory is bounded by it: what is too long is not copied. */
 	lim.maxrecord = 1000;
 	char *big = calloc(1, 1 << 20);

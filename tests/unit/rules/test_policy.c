@@ -649,7 +649,10 @@ static void test_rules(void)
 	config_of(&config, "{\"match\": \"*.new\", \"rules\": [{\"match\": \"*.x.*\", "
 			   "\"sync\": \"write\"}]}");
 	CHECK(jsonl_policy_serial(policy) == 0);
+	CHECK(jsonl_policy_settings(policy, "a.new")->limits.longest == 0);
+	jsonl_policy_longest(policy, 4096);
 	CHECK(jsonl_policy_reload(policy, &config, NULL) == 0);
+	CHECK(jsonl_policy_settings(policy, "a.new")->limits.longest == 4096);
 	CHECK(jsonl_policy_serial(policy) == 1);
 	CHECK(jsonl_policy_classify(policy, "x.new") == JSONL_CLASS_GOVERNED);
 	CHECK(jsonl_policy_classify(policy, "x.jsonl") == JSONL_CLASS_PLAIN);

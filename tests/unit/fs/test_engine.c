@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Mount tables of hosts that cannot be had here. */
-#include "base/local_locks.h"
+#include "base/engine.h"
 
 #include <string.h>
 
@@ -18,15 +18,31 @@ static const char table[] =
     "37 22 0:48 / /srv/h rw - 9p share rw,trans=virtio\n"
     "38 22 0:49 / /srv/i rw - fuse.glusterfs srv:/v rw\n"
     "39 22 0:50 / /srv/j\\040-\\040nfs rw - smb3 //srv/x nobrl\n"
+    "41 22 0:52 / /srv/l rw - fuse.ceph-fuse ceph-fuse rw,user_id=0\n"
     "40 22 0:51 / /srv/k rw - nfs";
 
 static bool is(unsigned long long id, const char *expected)
 {
 	FILE *f = fmemopen((char *)table, sizeof(table) - 1, "r");
-	const char *found = fs_local_locks(f, id);
+	struct fs_engine e;
 
+	fs_engine_in(f, id, &e);
 	fclose(f);
-	return expected ? found && strcmp(found, expected) == 0 : !found;
+	return expected ? e.local_locks && strcmp(e.local_locks, expected) == 0
+			: !e.local_locks;
+}
+
+/* Returns true when this is what is known of it. */
+static bool holds(unsigned long long id, const char *type, const char *fences,
+		  uint64_t longest)
+{
+	FILE *f = fmemopen((char *)table, sizeof(table) - 1, "r");
+	struct fs_engine e;
+
+	fs_engine_in(f, id, &e);
+	fclose(f);
+	return strcmp(e.type, type) == 0 && strcmp(e.fences, fences) == 0 &&
+	       e.longest == longest;
 }
 
 int main(void)
@@ -44,6 +60,15 @@ int main(void)
 	CHECK(is(39, "smb3 with nobrl"));
 	CHECK(is(40, NULL));
 	CHECK(is(3, NULL));
-	CHECK(!fs_local_locks_of(0) && !fs_local_locks_of(-1));
+	CHECK(holds(38, "fuse.glusterfs", "no", 126976));
+	CHECK(holds(41, "fuse.ceph-fuse", "yes", 0));
+	CHECK(holds(22, "ext4", "unknown", 0) && holds(40, "nfs", "unknown", 0) &&
+	      holds(3, "", "unknown", 0));
+	for (int fd = -1; fd < 1; fd++) {
+		struct fs_engine e;
+
+		fs_engine_of(fd, &e);
+		CHECK(!e.local_locks && !e.longest);
+	}
 	return check_done();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/local_locks.h"
+#include "base/engine.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 
 /* nfs(5), mount.cifs(8); the others have no locks in their protocol, or do not use them.
  */
@@ -35,23 +36,30 @@ static bool has_option(const char *options, const char *option)
 }
 
 /* `options`: of the file system. */
-static const char *judge(const char *type, const char *options)
+static void judge(const char *type, const char *options, struct fs_engine *engine)
 {
+	(void)snprintf(engine->type, sizeof(engine->type), "%s", type);
+	if (strcmp(type, "fuse.glusterfs") == 0) {
+		engine->fences = "no";
+		engine->longest = JSONL_IO_REQUEST;
+	} else if (strcmp(type, "ceph") == 0 || strcmp(type, "fuse.ceph-fuse") == 0) {
+		engine->fences = "yes";
+	}
 	for (size_t n = 0; n < sizeof(local) / sizeof(local[0]); n++)
 		if (strcmp(type, local[n].type) == 0 &&
 		    (!local[n].option || has_option(options, local[n].option)))
-			return local[n].name;
-	return NULL;
+			engine->local_locks = local[n].name;
 }
 
-const char *fs_local_locks(FILE *table, unsigned long long id)
+void fs_engine_in(FILE *table, unsigned long long id, struct fs_engine *engine)
 {
 	cleanup_free char *line = NULL;
 	size_t size = 0;
 
+	*engine = (struct fs_engine){.fences = "unknown"};
 	while (getline(&line, &size, table) > 0) {
 		char *rest = strstr(line, " - ");
-		char *type, *options;
+		char *type;
 
 		if (strtoull(line, NULL, 10) != id || !rest)
 			continue;
@@ -59,23 +67,21 @@ const char *fs_local_locks(FILE *table, unsigned long long id)
 		rest += strlen(" - ");
 		type = strsep(&rest, " ");
 		(void)strsep(&rest, " "); /* what is mounted */
-		options = rest ? rest : type;
-		return judge(type, options);
+		judge(type, rest ? rest : type, engine);
+		return;
 	}
-	return NULL;
 }
 
-const char *fs_local_locks_of(int fd)
+void fs_engine_of(int fd, struct fs_engine *engine)
 {
 	FILE *table = fopen("/proc/self/mountinfo", "re");
-	const char *found = NULL;
-	struct statx sx;
+	struct statx sx = {0};
 
+	*engine = (struct fs_engine){.fences = "unknown"};
 	if (!table)
-		return NULL;
+		return;
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx) == 0 &&
 	    (sx.stx_mask & STATX_MNT_ID))
-		found = fs_local_locks(table, sx.stx_mnt_id);
+		fs_engine_in(table, sx.stx_mnt_id, engine);
 	(void)fclose(table);
-	return found;
 }
