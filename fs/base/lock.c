@@ -40,6 +40,20 @@ static void turn_init(void)
 	(void)sigaction(TURN_SIGNAL, &action, NULL);
 }
 
+/* One wait. -EINTR: it is to be tried again. */
+static int turn_once(int fd)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_STEP_MS * 1000000L};
+
+	if (flock(fd, LOCK_EX) == 0)
+		return 0;
+	/* A client of MooseFS may answer so at once, now and then. */
+	if (errno != ECANCELED && errno != EAGAIN)
+		return -errno;
+	(void)nanosleep(&pause, NULL);
+	return -EINTR;
+}
+
 /* Waits in flock(2), which only a signal can end. A timer sends it again and again,
  * since one could come just before the wait. */
 int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx)
@@ -47,7 +61,8 @@ int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const struct itimerspec often = {{.tv_nsec = TURN_LOOK_MS * 1000000L},
 					 {.tv_nsec = TURN_LOOK_MS * 1000000L}};
-	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TURN_SIGNAL};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
+				 .sigev_signo = TURN_SIGNAL};
 	timer_t timer;
 	int rc;
 
@@ -57,7 +72,7 @@ int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx)
 		return -errno;
 	rc = timer_settime(timer, 0, &often, NULL) < 0 ? -errno : -EINTR;
 	while (rc == -EINTR)
-		rc = stop(ctx) ? -ECANCELED : flock(fd, LOCK_EX) < 0 ? -errno : 0;
+		rc = stop(ctx) ? -ECANCELED : turn_once(fd);
 	(void)timer_delete(timer);
 	return rc;
 }

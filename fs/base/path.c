@@ -26,6 +26,21 @@ DIR *fs_directory_open(int dir, int *rc)
 	return stream;
 }
 
+void fs_directory_ask(int dir, const char *name)
+{
+	const struct dirent *entry;
+	int rc;
+	DIR *stream = fs_directory_open(dir, &rc);
+
+	if (!stream)
+		return;
+	do
+		/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
+		entry = readdir(stream);
+	while (entry && strcmp(entry->d_name, name) != 0);
+	closedir(stream);
+}
+
 bool fs_path_of_descriptor(int fd, char path[PATH_MAX])
 {
 	char link[32];

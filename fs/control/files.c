@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/caller.h"
 #include "base/stamp.h"
 #include "base/error.h"
 #include "base/fuse.h"
@@ -119,6 +120,7 @@ static int find_log(struct log *l)
 
 static int log_open(struct log *l)
 {
+	const struct fs_ids owner = {l->r->uid, l->r->gid};
 	int rc;
 
 	if (l->m->vault.config.readonly)
@@ -135,7 +137,7 @@ static int log_open(struct log *l)
 	l->settings = fs_settings_of(l->m, l->inode);
 	if (!l->settings)
 		return -ENOMEM;
-	l->staged = fs_staged_open(&l->m->vault);
+	l->staged = fs_staged_open(&l->m->vault, &owner);
 	return l->staged < 0 ? l->staged : 0;
 }
 
@@ -220,12 +222,8 @@ static int replace(struct log *l)
 					  .limits = &l->settings->limits};
 	bool unended;
 	off_t base, visible;
-	int rc = 0;
+	int rc = fs_look_content(&c, replace_stops, l->m, &base, &unended);
 
-	if (l->m->vault.uid == 0 && fchown(l->staged, c.uid, c.gid) < 0)
-		rc = -errno;
-	if (!rc)
-		rc = fs_look_content(&c, replace_stops, l->m, &base, &unended);
 	if (rc)
 		return rc;
 	/* The content that was read may have lacked the last newline, which an append

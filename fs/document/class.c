@@ -19,6 +19,7 @@
 #include "tree/classes.h"
 #include "tree/descriptor.h"
 #include "tree/handles.h"
+#include "tree/hold.h"
 #include "tree/inode.h"
 #include "tree/mount.h"
 
@@ -67,7 +68,13 @@ static int document_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_in
 	rc = document_new(req, i, fi->flags, &d);
 	if (rc)
 		return rc;
-	rc = fs_version_of(d->fd, "", &d->version, &st);
+	if (d->m->vault.remote) {
+		off_t size = fs_hold_size(d->fd);
+
+		rc = size < 0 ? fs_inode_answer(d->m, i, (int)size) : 0;
+	}
+	if (!rc)
+		rc = fs_version_of(d->fd, "", &d->version, &st);
 	if (!rc && !empties)
 		rc = fs_document_broken(d->m, i, d->settings, d->fd, &st);
 	if (!rc)

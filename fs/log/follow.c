@@ -11,7 +11,6 @@
  * durable first, so that a later close or fsync covers it without looking back. */
 #include "log/follow.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -90,23 +89,6 @@ static bool names_this(const struct statx *named, const struct stat *st)
 	       makedev(named->stx_dev_major, named->stx_dev_minor) == st->st_dev;
 }
 
-/* Reads the directory up to the name: otherwise a client of GlusterFS keeps its old
- * answer while the old file is busy. */
-static void directory_ask(const struct fs_follow *f, int fd)
-{
-	const struct dirent *entry;
-	int rc;
-	DIR *dir = fs_directory_open(fd, &rc);
-
-	if (!dir)
-		return;
-	do
-		/* NOLINTNEXTLINE(concurrency-mt-unsafe): our own stream */
-		entry = readdir(dir);
-	while (entry && strcmp(entry->d_name, f->name) != 0);
-	closedir(dir);
-}
-
 /* Returns true when the directory is to be read again. Under the file's locks, which
  * guard names_asked. */
 static bool directory_due(struct fs_openlog *log, const struct stat *st)
@@ -137,7 +119,7 @@ static int follow_check(struct jsonl_file_user *user, const struct stat *st)
 		return fd;
 	rc = named_now(f, fd, &named);
 	if (!rc && names_this(&named, st) && directory_due(g->log, st)) {
-		directory_ask(f, fd);
+		fs_directory_ask(fd, f->name);
 		rc = named_now(f, fd, &named);
 	}
 	fs_inode_fd_put(g->m, f->dir, fd);

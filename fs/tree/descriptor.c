@@ -176,6 +176,20 @@ void fs_inode_fd_put(struct fs_mount *m, struct fs_inode *i, int fd)
 		fs_descriptors_unpin(m->tree.descriptors, i->priv, fd);
 }
 
+int fs_inode_answer(const struct fs_mount *m, struct fs_inode *i, int result)
+{
+	struct statx sx;
+
+	if (!m->vault.remote || (result != -ENOENT && result != -ESTALE))
+		return result;
+	/* A client that the servers have cut off knows no file at all. */
+	if (statx(m->vault.root_fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_INO,
+		  &sx) < 0)
+		return errno == ENOENT || errno == ESTALE ? -ESHUTDOWN : -errno;
+	i->gone = true;
+	return -ESTALE;
+}
+
 int fs_inode_open(struct fs_mount *m, struct fs_inode *i, int flags)
 {
 	char path[64];
@@ -195,7 +209,7 @@ int fs_inode_open(struct fs_mount *m, struct fs_inode *i, int flags)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	r = fs_descriptor_openat(m, AT_FDCWD, path, flags, 0);
 	fs_inode_fd_put(m, i, fd);
-	return r;
+	return fs_inode_answer(m, i, r);
 }
 
 /* ---- what the cache is told ---- */

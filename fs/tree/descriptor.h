@@ -17,6 +17,11 @@ struct fs_mount;
  * lease on the file, which ends within the kernel's lease-break-time. The descriptor is
  * the caller's. */
 int fs_inode_open(struct fs_mount *m, struct fs_inode *i, int flags) jsonl_must_check;
+/* Takes the result of a call on the file, -errno if it failed. Between hosts it notes
+ * when the servers do not know the file any more, and returns -ESTALE: the kernel then
+ * looks the name up again; or the error of the vault's own directory: the servers do not
+ * talk to this host. Else returns the result. */
+int fs_inode_answer(const struct fs_mount *m, struct fs_inode *i, int result);
 /* Returns a descriptor (O_PATH at least) for *at calls and fstat, pinned until _put. */
 int fs_inode_fd_get(struct fs_mount *m, struct fs_inode *i) jsonl_must_check;
 void fs_inode_fd_put(struct fs_mount *m, struct fs_inode *i, int fd);

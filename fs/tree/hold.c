@@ -12,11 +12,14 @@
 #include "base/stamp.h"
 #include "base/io.h"
 #include "base/lock.h"
+#include "base/path.h"
 #include "tree/mount.h"
 #include "vault/deferred.h"
 #include "vault/hosts.h"
 
-#define HOLD_MS 5000
+#define HOLD_MS	   5000
+#define HOLD_TRIES 100 /* each but the first after another daemon has replaced the file  \
+			*/
 
 bool fs_hold_may_wait(struct fs_mount *m)
 {
@@ -47,37 +50,66 @@ void fs_hold_end(struct fs_mount *m, int fd)
 		(void)flock(fd, LOCK_UN);
 }
 
+/* Returns true when a call on a file that has just been opened by its name says that
+ * there is no such file: between hosts the name may lead to one that another host has
+ * replaced. */
+static bool is_gone(const struct fs_mount *m, int rc)
+{
+	return m->vault.remote && (rc == -ENOENT || rc == -ESTALE);
+}
+
+/* One try of fs_hold: -ESTALE when the name led to another file. */
+static int hold_once(struct fs_mount *m, int dir_fd, const char *name, bool first,
+		     int *fd)
+{
+	cleanup_close int held =
+	    openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	int rc;
+
+	if (held < 0)
+		return first && is_gone(m, -errno)	   ? -ESTALE
+		       : errno == ENOENT || errno == ELOOP ? 0
+							   : -errno;
+	if (fstat(held, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return 0;
+	rc = fs_hold_fd(m, held);
+	if (rc)
+		return is_gone(m, rc) ? -ESTALE : rc;
+	/* Another daemon may have put another file in its place meanwhile. */
+	if (m->vault.remote)
+		fs_directory_ask(dir_fd, name);
+	if (!jsonl_io_is_named(held, dir_fd, name, AT_SYMLINK_NOFOLLOW))
+		return -ESTALE;
+	*fd = steal_fd(&held);
+	return 0;
+}
+
 int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd)
 {
-	*fd = -1;
-	while (fs_shared(&m->vault)) {
-		cleanup_close int held = openat(
-		    dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-		struct stat st;
-		int rc;
+	int rc = -ESTALE;
 
-		if (held < 0)
-			return errno == ENOENT || errno == ELOOP ? 0 : -errno;
-		if (fstat(held, &st) < 0)
-			return -errno;
-		if (!S_ISREG(st.st_mode))
-			return 0;
-		rc = fs_hold_fd(m, held);
-		if (rc)
-			return rc;
-		/* Another daemon may have put another file in its place meanwhile. */
-		if (jsonl_io_is_named(held, dir_fd, name, AT_SYMLINK_NOFOLLOW)) {
-			*fd = steal_fd(&held);
-			return 0;
-		}
+	*fd = -1;
+	if (!fs_shared(&m->vault))
+		return 0;
+	for (int tried = 0; rc == -ESTALE && tried < HOLD_TRIES; tried++) {
+		if (tried && m->vault.remote)
+			fs_directory_ask(dir_fd, name);
+		rc = hold_once(m, dir_fd, name, !tried, fd);
 	}
-	return 0;
+	return rc == -ESTALE ? -EAGAIN : rc;
 }
 
 off_t fs_hold_size(int fd)
 {
 	struct stat st;
-	int rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
+	int rc;
 
+	/* DESIGN.md: the answer to a sync has the servers' size in it. */
+	if (jsonl_io_is_remote(fd) && fsync(fd) < 0)
+		return -errno;
+	rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
 	return rc ? rc : st.st_size;
 }

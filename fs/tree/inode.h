@@ -43,8 +43,8 @@ struct fs_inode {
 	int virtual; /* enum fs_virtual: made when read, has no backing file */
 
 	/* Under inodes_lock: */
-	uint64_t nlookup;	 /* the kernel's references */
-	uint64_t refs;		 /* ours: handles, children, requests under way */
+	uint64_t nlookup; /* the kernel's references */
+	uint64_t refs;	  /* ours: handles, children, requests under way */
 	/* directories and logs (without file handles all files): where it was last found
 	 */
 	struct fs_inode *parent;
@@ -65,6 +65,9 @@ struct fs_inode {
 	/* The reload of the rules after which its class was found, and the one after
 	 * which the kernel was told to look again (reload.h). */
 	_Atomic unsigned serial, asked;
+	/* Between hosts: the servers do not know its file any more, but its name may
+	 * still lead to it here. */
+	_Atomic bool gone;
 	void *of_class; /* what its class keeps; classes.h */
 };
 

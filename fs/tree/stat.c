@@ -192,7 +192,7 @@ void fs_reply_attr(fuse_req_t req, struct fs_mount *m, fuse_ino_t ino,
 	if (!r && is_merged(i, &st))
 		r = -ESTALE; /* the kernel then looks the name up again */
 	if (r) {
-		fuse_reply_err(req, -r);
+		fuse_reply_err(req, -fs_inode_answer(m, i, r));
 		return;
 	}
 	fs_stat_public(i, &st);

@@ -25,20 +25,46 @@
 #include "vault/aside.h"
 #include "vault/vault.h"
 
-int fs_staged_open(struct fs_vault *v)
+/* Gives a file to who pays for it. */
+static int give(const struct fs_vault *v, int fd, const struct fs_ids *owner)
+{
+	return v->uid == 0 && fchown(fd, owner->uid, owner->gid) < 0 ? -errno : 0;
+}
+
+/* Where the file system has no files without names. The owner comes first: a GlusterFS
+ * client asks for that by the name. */
+static int open_and_unlink(const struct fs_vault *v, const struct fs_ids *owner)
 {
 	static _Atomic unsigned number;
 	char name[64];
-	int fd = openat(v->daemon_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int fd, rc;
 
-	if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-		return fd < 0 ? -errno : fd;
 	snprintf(name, sizeof(name), ".staged-%d-%u", (int)getpid(), number++);
 	fd = openat(v->daemon_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	rc = give(v, fd, owner);
 	unlinkat(v->daemon_fd, name, 0);
-	return fd;
+	if (!rc)
+		return fd;
+	close(fd);
+	return rc;
+}
+
+int fs_staged_open(struct fs_vault *v, const struct fs_ids *owner)
+{
+	int fd = openat(v->daemon_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int rc;
+
+	if (fd < 0)
+		return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL
+			   ? open_and_unlink(v, owner)
+			   : -errno;
+	rc = give(v, fd, owner);
+	if (!rc)
+		return fd;
+	close(fd);
+	return rc;
 }
 
 int fs_staged_init(struct fs_vault *v, struct fs_staged *s, const struct fuse_ctx *caller,
@@ -51,14 +77,12 @@ int fs_staged_init(struct fs_vault *v, struct fs_staged *s, const struct fuse_ct
 
 	if (rc)
 		return rc;
-	fd = fs_staged_open(v);
+	fd = fs_staged_open(v, &ids);
 	if (fd < 0) {
 		fs_account_descriptor_close(payer);
 		return fd;
 	}
-	if (v->uid == 0 && fchown(fd, caller->uid, caller->gid) < 0)
-		rc = -errno;
-	if (!rc && keep)
+	if (keep)
 		rc = fs_caller_pay(&ids, &saved);
 	if (!rc && keep) {
 		rc = fs_copy_bytes(v->io, from, 0, keep, fd);

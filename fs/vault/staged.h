@@ -20,6 +20,7 @@
 #include "vault/named.h"
 
 struct fs_staged;
+struct fs_ids;
 struct fs_vault;
 
 /* Holds the error of a failed change, until a later change repairs it. */
@@ -31,7 +32,7 @@ struct fs_staged_failure {
 
 struct fs_staged {
 	pthread_mutex_t lock;
-	struct fs_process opener; /* constant; tgid 0: not known */
+	struct fs_process opener;   /* constant; tgid 0: not known */
 	struct fs_program *program; /* of whoever opened it; NULL: not known */
 	struct fs_account *payer;   /* pays for the descriptor */
 	/* Under lock: */
@@ -44,9 +45,9 @@ struct fs_staged {
 	uid_t uid;
 };
 
-/* Makes a file without a name in STATE/daemon; where the file system has none, one whose
- * name is removed at once. Descriptor or -errno. */
-int fs_staged_open(struct fs_vault *v) jsonl_must_check;
+/* Makes a file without a name in STATE/daemon, for which `owner` pays; where the file
+ * system has none, one whose name is removed at once. Descriptor or -errno. */
+int fs_staged_open(struct fs_vault *v, const struct fs_ids *owner) jsonl_must_check;
 /* Makes the staged file with the first `keep` bytes of `from`. 0 or -errno; pair with
  * _deinit. */
 int fs_staged_init(struct fs_vault *v, struct fs_staged *s, const struct fuse_ctx *caller,
