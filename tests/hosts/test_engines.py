@@ -7,8 +7,11 @@ errors.
 `tests/run hosts`; an engine alone: `tests/run hosts -k gluster`."""
 
 import contextlib
+import errno
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +22,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from engines import Ceph, Gluster, Moose  # noqa: E402
 from judge import hold, judge, late, report, turns  # noqa: E402
-from namespaces import Rig  # noqa: E402
+from namespaces import HERE, Rig, wait_for  # noqa: E402
+from updates import hold_blocks  # noqa: E402
 
 SECONDS = 60 if os.environ.get("JSONLFS_LONG") else 4
 DOWN = 12  # seconds without a link
@@ -112,6 +116,60 @@ def test_rotation(rig, acks):
         hold(verdicts(rig, sides, acks))
 
 
+RULES = {"rules": [{"match": "*.json", "class": "replace"}, {"match": "*.md", "class": "text"}]}
+
+
+def changing(sides, kind, name, programs=2):
+    """What so many programs have done on each host."""
+    procs = [subprocess.Popen(
+        [*side.host.enter, sys.executable, str(HERE / "updates.py"), kind, str(side.mnt / name),
+         f"{side.host.name}{n}", str(SECONDS)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        for side in sides for n in range(programs)]
+    said = [p.communicate(timeout=SECONDS + 120)[0] for p in procs]
+    assert not any(p.returncode for p in procs)
+    return sum(map(int, said))
+
+
+def test_rewrites(rig, acks):
+    """A log that programs of both hosts write anew, while others of both have it open."""
+    with vault(rig, "rewrite=archive") as sides:
+        with loads(sides, acks, SECONDS + 1):
+            wait_for(lambda: (sides[0].seen() / "log.jsonl").exists(), "the log")
+            rewrites = changing(sides, "log", "log.jsonl", 1)
+        print(f"{rewrites} rewrites")
+        assert rewrites > 2
+        hold(verdicts(rig, sides, acks))
+
+
+@pytest.fixture
+def rules(tmp_path_factory):
+    config = tmp_path_factory.mktemp("rules") / "rules.json"
+    config.write_text(json.dumps(RULES))
+    return f"config={config}"
+
+
+@pytest.mark.parametrize("how", ["rewrite", "rename"])
+def test_no_update_of_a_document_is_lost(rig, rules, how):
+    with vault(rig, rules, "lostupdate=refuse") as sides:
+        (sides[0].seen() / "n.json").write_text('{"n": 0}')
+        done = changing(sides, how, "n.json")
+        print(f"{done} updates")
+        for side in sides:
+            wait_for(lambda: json.loads((side.seen() / "n.json").read_text()) == {"n": done},  # noqa: B023
+                     f"{done} updates on {side.host.name}", 10)
+
+
+def test_blocks_of_text_stay_whole(rig, rules):
+    with vault(rig, rules) as sides:
+        (sides[0].seen() / "x.md").write_text("")
+        done = changing(sides, "block", "x.md")
+        print(f"{done} blocks")
+        for side in sides:
+            wait_for(lambda: (side.seen() / "x.md").read_text().count("\n") >= 3 * done,  # noqa: B023
+                     f"{done} blocks on {side.host.name}", 10)
+            hold_blocks((side.seen() / "x.md").read_text(), done)
+
+
 # ---- faults ----
 
 
@@ -169,6 +227,11 @@ def test_a_client_that_is_cut_off_by_the_servers(rig, acks):
         with loads(sides, acks, SECONDS + 2):
             time.sleep(SECONDS / 2)
             rig.engine.evict(b.host)
+        # Not "no such file", as if it were empty.
+        for name in ("log.jsonl", "new.jsonl"):
+            with pytest.raises(OSError) as info:
+                (b.seen() / name).open("ab")
+            assert info.value.errno == errno.ESHUTDOWN
         b.die()
         rig.engine.kill_client(b.host)
         rig.engine.mount(b.host)
@@ -180,7 +243,7 @@ def test_a_client_that_is_cut_off_by_the_servers(rig, acks):
 
 
 @pytest.mark.engines("gluster")
-@pytest.mark.parametrize("broken", ["no-lock", "no-sync", "early"])
+@pytest.mark.parametrize("broken", ["no-lock", "early"])
 def test_a_broken_rule_is_seen(rig, broken):
     """In some rounds: what goes wrong takes two hosts at the same moment."""
     for _ in range(5):
@@ -189,6 +252,25 @@ def test_a_broken_rule_is_seen(rig, broken):
             with loads(sides, Path(where)):
                 pass
             found = verdicts(rig, sides, Path(where))
+        if not all(v.good() for v in found.values()):
+            return
+    pytest.fail("not seen")
+
+
+@pytest.mark.engines("gluster")
+def test_syncs_that_do_nothing_are_seen(rig):
+    """When a client dies with what it had not sent."""
+    for _ in range(12):
+        with (tempfile.TemporaryDirectory(prefix="jsonlfs-acks.") as where,
+              vault(rig, broken="no-sync") as sides):
+            a, b = sides
+            with loads(sides, Path(where)):
+                time.sleep(SECONDS / 2)
+                rig.engine.kill_client(b.host)
+            b.die()
+            rig.engine.mount(b.host)
+            b.start()
+            found = verdicts(rig, sides, Path(where), fault=True)
         if not all(v.kept_all() for v in found.values()):
             return
     pytest.fail("not seen")

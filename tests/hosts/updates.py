@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Programs of others that change one file from several places: what each has done is counted, and
+must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS` prints how often it did it:
+rewrite, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is read
+and written anew."""
+
+import errno
+import json
+import os
+import sys
+import time
+
+# ENOENT: the servers of GlusterFS may answer so in the middle of a rename.
+COLLISIONS = (errno.EBUSY, errno.ESTALE, errno.EAGAIN, errno.ENOENT)
+
+
+def rewrite(path):
+    with open(path, "r+", encoding="ascii") as f:
+        n = json.load(f)["n"]
+        f.seek(0)
+        f.write(json.dumps({"n": n + 1}))
+        f.truncate()
+
+
+def rename(path):
+    with open(path, encoding="ascii") as f:
+        n = json.load(f)["n"]
+    temp = f"{path}.{os.uname().nodename}.{os.getpid()}"
+    with open(temp, "w", encoding="ascii") as f:
+        f.write(json.dumps({"n": n + 1}))
+    os.rename(temp, path)
+
+
+def log(path):
+    time.sleep(0.3)
+    with open(path, "rb") as f:
+        data = f.read()
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def update(kind, path, seconds):
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        try:
+            {"rewrite": rewrite, "rename": rename, "log": log}[kind](path)
+            done += 1
+        except OSError as e:
+            if e.errno not in COLLISIONS:
+                raise
+    return done
+
+
+def block(path, name, seconds):
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        done += 1
+        with open(path, "a", encoding="ascii") as f:
+            for part in range(3):
+                print(name, done, part, file=f, flush=True)
+    return done
+
+
+def hold_blocks(text, done):
+    """Each block is there once, with its three lines together."""
+    lines = text.splitlines()
+    blocks = [tuple(lines[k:k + 3]) for k in range(0, len(lines), 3)]
+    assert len(set(blocks)) == len(blocks) == done, (len(set(blocks)), len(blocks), done)
+    for one in blocks:
+        assert [line.rsplit(" ", 1)[1] for line in one] == ["0", "1", "2"], one
+        assert len({line.rsplit(" ", 1)[0] for line in one}) == 1, one
+
+
+def main():
+    kind, path, name, seconds = sys.argv[1:5]
+    seconds = float(seconds)
+    print(block(path, name, seconds) if kind == "block" else update(kind, path, seconds))
+
+
+if __name__ == "__main__":
+    main()
