@@ -18,8 +18,7 @@
 #include "vault/hosts.h"
 
 #define HOLD_MS	   5000
-#define HOLD_TRIES 100 /* each but the first after another daemon has replaced the file  \
-			*/
+#define HOLD_TRIES 100 /* another daemon replaces the file again and again */
 
 bool fs_hold_may_wait(struct fs_mount *m)
 {

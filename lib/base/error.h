@@ -42,7 +42,7 @@ enum jsonl_verdict {
 #define X(id, name, code, text) JSONL_##id,
 	JSONL_VERDICTS(X)
 #undef X
-	    JSONL_VERDICT_COUNT
+	JSONL_VERDICT_COUNT
 };
 
 #define jsonl_must_check __attribute__((warn_unused_result))

@@ -154,8 +154,11 @@ static int system_refer(const struct jsonl_io *io, int from, int to)
 	.marked = system_marked, .unmark = system_unmark, .refer = system_refer
 
 const struct jsonl_io jsonl_io_system = {
-    SYSTEM_CALLS,	   .writev = system_writev, .position = system_position,
-    .fstat = system_fstat, .unlock = system_unlock,
+    SYSTEM_CALLS,
+    .writev = system_writev,
+    .position = system_position,
+    .fstat = system_fstat,
+    .unlock = system_unlock,
 };
 
 /* ---- file systems of several hosts ---- */
@@ -243,8 +246,11 @@ static int remote_unlock(const struct jsonl_io *io, int fd)
 }
 
 const struct jsonl_io jsonl_io_remote = {
-    SYSTEM_CALLS,	   .writev = remote_writev, .position = remote_position,
-    .fstat = remote_fstat, .unlock = remote_unlock,
+    SYSTEM_CALLS,
+    .writev = remote_writev,
+    .position = remote_position,
+    .fstat = remote_fstat,
+    .unlock = remote_unlock,
 };
 
 bool jsonl_io_is_named(int fd, int dir_fd, const char *name, int flags)

@@ -56,7 +56,7 @@ struct jsonl_io {
 
 extern const struct jsonl_io jsonl_io_system;
 /* Bytes that FUSE sends in one request, wherever in a page they begin: 32 pages. */
-#define JSONL_IO_REQUEST (31 * 4096)
+#define JSONL_IO_REQUEST ((size_t)31 * 4096)
 /* The calls for file systems of several hosts: fstat asks the server, position, which
  * would answer from this host's memory, is an error, and writev ends a longer write
  * short, behind the last line that fits one request: of what a host sends that was cut

@@ -63,7 +63,8 @@ static bool tenure_is_idle(const struct jsonl_file *f)
 static void tenure_begin(struct jsonl_file *f)
 {
 	f->tenure.held = f->tenure.fresh = true;
-	f->tenure.since = f->tenure.used = f->locked_since = jsonl_now_ms();
+	f->tenure.since = f->tenure.used = jsonl_now_ms();
+	f->locked_since = f->tenure.since;
 	f->tenure.from = f->end;
 }
 
