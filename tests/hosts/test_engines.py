@@ -22,7 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from engines import Ceph, Gluster, Moose  # noqa: E402
 from judge import hold, judge, late, report, turns  # noqa: E402
-from namespaces import HERE, Rig, wait_for  # noqa: E402
+from namespaces import BUILD, HERE, Rig, wait_for  # noqa: E402
 from updates import hold_blocks  # noqa: E402
 
 SECONDS = 60 if os.environ.get("JSONLFS_LONG") else 4
@@ -168,6 +168,21 @@ def test_blocks_of_text_stay_whole(rig, rules):
             wait_for(lambda: (side.seen() / "x.md").read_text().count("\n") >= 3 * done,  # noqa: B023
                      f"{done} blocks on {side.host.name}", 10)
             hold_blocks((side.seen() / "x.md").read_text(), done)
+
+
+def test_what_is_refused_is_kept_once(rig):
+    """By daemons that write one index, and each lists all of it."""
+    with vault(rig) as sides:
+        done = changing(sides, "bad", "log.jsonl")
+        state = sides[0].host.path(sides[0].source) / ".jsonlfs"
+        lines = b"".join(p.read_bytes() for p in state.glob("quarantine/*")).splitlines()
+        print(f"{done} refused")
+        assert len(lines) == len(set(lines)) == done
+        for side in sides:
+            said = side.host.run(BUILD / "fs/ctl/jsonlfsctl", "quarantine", "list", "--json",
+                                 side.mnt).stdout
+            listed = json.loads(said)["quarantine"]
+            assert sum(e["bytes"] for e in listed) == sum(len(line) + 1 for line in lines)
 
 
 # ---- faults ----

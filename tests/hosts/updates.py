@@ -2,7 +2,7 @@
 """Programs of others that change one file from several places: what each has done is counted, and
 must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS` prints how often it did it:
 rewrite, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is read
-and written anew."""
+and written anew; bad: a line that is no record, refused."""
 
 import errno
 import json
@@ -61,6 +61,21 @@ def block(path, name, seconds):
     return done
 
 
+def refuse(path, name, seconds):
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        for call in (lambda: os.write(fd, b'{"w":"%s","bad":%d\n' % (name.encode(), done)),  # noqa: B023
+                     lambda: os.close(fd)):  # noqa: B023
+            try:
+                call()
+            except OSError as e:
+                if e.errno != errno.EBADMSG:
+                    raise
+        done += 1
+    return done
+
+
 def hold_blocks(text, done):
     """Each block is there once, with its three lines together."""
     lines = text.splitlines()
@@ -74,7 +89,10 @@ def hold_blocks(text, done):
 def main():
     kind, path, name, seconds = sys.argv[1:5]
     seconds = float(seconds)
-    print(block(path, name, seconds) if kind == "block" else update(kind, path, seconds))
+    if kind in ("block", "bad"):
+        print({"block": block, "bad": refuse}[kind](path, name, seconds))
+    else:
+        print(update(kind, path, seconds))
 
 
 if __name__ == "__main__":
