@@ -277,22 +277,3 @@ def test_a_broken_rule_is_seen(rig, broken):
         if not all(v.good() for v in found.values()):
             return
     pytest.fail("not seen")
-
-
-@pytest.mark.engines("gluster")
-def test_syncs_that_do_nothing_are_seen(rig):
-    """When a client dies with what it had not sent."""
-    for _ in range(12):
-        with (tempfile.TemporaryDirectory(prefix="jsonlfs-acks.") as where,
-              vault(rig, broken="no-sync") as sides):
-            a, b = sides
-            with loads(sides, Path(where)):
-                time.sleep(SECONDS / 2)
-                rig.engine.kill_client(b.host)
-            b.die()
-            rig.engine.mount(b.host)
-            b.start()
-            found = verdicts(rig, sides, Path(where), fault=True)
-        if not all(v.kept_all() for v in found.values()):
-            return
-    pytest.fail("not seen")
