@@ -61,8 +61,7 @@ int fs_lock_turn(int fd, bool (*stop)(void *ctx), void *ctx)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const struct itimerspec often = {{.tv_nsec = TURN_LOOK_MS * 1000000L},
 					 {.tv_nsec = TURN_LOOK_MS * 1000000L}};
-	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
-				 .sigev_signo = TURN_SIGNAL};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TURN_SIGNAL};
 	timer_t timer;
 	int rc;
 

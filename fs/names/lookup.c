@@ -24,7 +24,9 @@ static int lookup(struct fs_mount *m, struct fs_inode *dir, const char *name,
 
 	if (r || !(*i)->gone)
 		return r;
-	/* The kernel asks again after an ESTALE. */
+	/* The kernel asks again after an ESTALE. If the file is there after all, once is
+	 * enough; else it is noted anew. */
+	(*i)->gone = false;
 	fs_inode_unref(m, *i);
 	fd = fs_inode_fd_get(m, dir);
 	if (fd < 0)
@@ -44,7 +46,8 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r = lookup(m, dir, name, &i, &st);
 
 	if (r == -ENOENT && m->vault.config.entry_timeout > 0 && !dir->state &&
-	    !(fs_shared(&m->vault) && jsonl_policy_may_govern(m->vault.policy, name))) {
+	    !(fs_shared(&m->vault) &&
+	      jsonl_policy_may_govern(m->vault.policy, name))) {
 		/* Lets the kernel remember that there is no such file, where only we
 		 * could make one. */
 		memset(&e, 0, sizeof(e));

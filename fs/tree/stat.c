@@ -189,10 +189,12 @@ void fs_reply_attr(fuse_req_t req, struct fs_mount *m, fuse_ino_t ino,
 		return;
 	}
 
-	if (!r && is_merged(i, &st))
+	if (r)
+		r = fs_inode_answer(m, i, r);
+	else if (is_merged(i, &st))
 		r = -ESTALE; /* the kernel then looks the name up again */
 	if (r) {
-		fuse_reply_err(req, -fs_inode_answer(m, i, r));
+		fuse_reply_err(req, -r);
 		return;
 	}
 	fs_stat_public(i, &st);

@@ -25,10 +25,16 @@
 #include "vault/aside.h"
 #include "vault/vault.h"
 
-/* Gives a file to who pays for it. */
+/* Gives a new file to who pays for it. Its descriptor, or -errno: it is closed. */
 static int give(const struct fs_vault *v, int fd, const struct fs_ids *owner)
 {
-	return v->uid == 0 && fchown(fd, owner->uid, owner->gid) < 0 ? -errno : 0;
+	int rc;
+
+	if (v->uid != 0 || fchown(fd, owner->uid, owner->gid) == 0)
+		return fd;
+	rc = -errno;
+	close(fd);
+	return rc;
 }
 
 /* Where the file system has no files without names. The owner comes first: a GlusterFS
@@ -37,34 +43,26 @@ static int open_and_unlink(const struct fs_vault *v, const struct fs_ids *owner)
 {
 	static _Atomic unsigned number;
 	char name[64];
-	int fd, rc;
+	int fd;
 
 	snprintf(name, sizeof(name), ".staged-%d-%u", (int)getpid(), number++);
 	fd = openat(v->daemon_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	rc = give(v, fd, owner);
+	fd = give(v, fd, owner);
 	unlinkat(v->daemon_fd, name, 0);
-	if (!rc)
-		return fd;
-	close(fd);
-	return rc;
+	return fd;
 }
 
 int fs_staged_open(struct fs_vault *v, const struct fs_ids *owner)
 {
 	int fd = openat(v->daemon_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	int rc;
 
-	if (fd < 0)
-		return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL
-			   ? open_and_unlink(v, owner)
-			   : -errno;
-	rc = give(v, fd, owner);
-	if (!rc)
-		return fd;
-	close(fd);
-	return rc;
+	if (fd >= 0)
+		return give(v, fd, owner);
+	return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL
+		   ? open_and_unlink(v, owner)
+		   : -errno;
 }
 
 int fs_staged_init(struct fs_vault *v, struct fs_staged *s, const struct fuse_ctx *caller,

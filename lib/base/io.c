@@ -11,10 +11,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "base/waits.h"
 
 /* Vectors that are rebuilt on the stack after a short write, at a time. */
-#define WRITE_BATCH   64
+#define WRITE_BATCH 64
 #define COMPARE_BATCH 16384 /* bytes read at once, on the stack */
 
 static int system_openat(const struct jsonl_io *io, int dir, const char *name, int flags,
@@ -184,19 +185,18 @@ static ssize_t remote_writev(const struct jsonl_io *io, int fd, const struct iov
 {
 	struct iovec piece[WRITE_BATCH];
 	size_t left = 0;
-	int count = n < WRITE_BATCH ? n : WRITE_BATCH;
+	int count = 0;
 
-	for (int i = 0; i < n && left <= JSONL_IO_REQUEST; i++)
-		left += iov[i].iov_len;
-	left = left <= JSONL_IO_REQUEST ? 0 : whole_lines(iov, count, JSONL_IO_REQUEST);
-	if (!left) /* all, or a line that is longer: it goes as it is */
+	if (jsonl_iov_length(iov, n) > JSONL_IO_REQUEST)
+		left = whole_lines(iov, n < WRITE_BATCH ? n : WRITE_BATCH, JSONL_IO_REQUEST);
+	if (!left) /* all of it fits, or its first line does not: it goes as it is */
 		return system_writev(io, fd, iov, n);
-	for (n = 0; left; left -= piece[n++].iov_len) {
-		piece[n] = iov[n];
-		if (piece[n].iov_len > left)
-			piece[n].iov_len = left;
+	for (; left; left -= piece[count++].iov_len) {
+		piece[count] = iov[count];
+		if (piece[count].iov_len > left)
+			piece[count].iov_len = left;
 	}
-	return system_writev(io, fd, piece, n);
+	return system_writev(io, fd, piece, count);
 }
 
 static off_t remote_position(const struct jsonl_io *io, int fd)
@@ -214,8 +214,7 @@ static int remote_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 	(void)io;
 	if (rc)
 		return rc;
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx) <
-	    0)
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx) < 0)
 		return -errno;
 	st->st_size = (off_t)sx.stx_size;
 	st->st_nlink = sx.stx_nlink;
@@ -267,9 +266,8 @@ bool jsonl_io_is_remote(int fd)
 {
 	/* Not all are in linux/magic.h. */
 	static const unsigned long types[] = {
-	    FUSE_SUPER_MAGIC,	   NFS_SUPER_MAGIC,
-	    OCFS2_SUPER_MAGIC,	   0x00c36400 /* ceph */,
-	    0xfe534d42 /* smb2 */, 0xff534d42 /* cifs */,
+	    FUSE_SUPER_MAGIC,	   NFS_SUPER_MAGIC,	  OCFS2_SUPER_MAGIC,
+	    0x00c36400 /* ceph */, 0xfe534d42 /* smb2 */, 0xff534d42 /* cifs */,
 	    0x01161970 /* gfs2 */, V9FS_MAGIC};
 	struct statfs fs;
 

@@ -10,6 +10,7 @@ from namespaces import SERVER, wait_for
 
 class Engine:
     trusts_names = 0  # seconds that a client by default believes what a name led to
+    in_a_rename = ()  # what it may answer to who opens a file in the middle of a rename
 
     def __init__(self, rig):
         self.rig, self.server = rig, rig.hosts["S"]
@@ -49,6 +50,7 @@ class Gluster(Engine):
 
     name, process = "gluster", "glusterfs"
     trusts_names = 1
+    in_a_rename = ("ENOENT",)
     options = ()
 
     def up(self):

@@ -120,11 +120,11 @@ def test_rotation(rig, acks):
 RULES = {"rules": [{"match": "*.json", "class": "replace"}, {"match": "*.md", "class": "text"}]}
 
 
-def changing(sides, kind, name, programs=2):
+def changing(sides, kind, name, programs=2, more=()):
     """What so many programs have done on each host."""
     procs = [subprocess.Popen(
         [*side.host.enter, sys.executable, str(HERE / "updates.py"), kind, str(side.mnt / name),
-         f"{side.host.name}{n}", str(SECONDS)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+         f"{side.host.name}{n}", str(SECONDS), *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         for side in sides for n in range(programs)]
     said = [p.communicate(timeout=SECONDS + 120)[0] for p in procs]
     assert not any(p.returncode for p in procs)
@@ -136,7 +136,7 @@ def test_rewrites(rig, acks):
     with vault(rig, "rewrite=archive") as sides:
         with loads(sides, acks, SECONDS + 1):
             wait_for(lambda: (sides[0].seen() / "log.jsonl").exists(), "the log")
-            rewrites = changing(sides, "log", "log.jsonl", 1)
+            rewrites = changing(sides, "log", "log.jsonl", 1, rig.engine.in_a_rename)
         print(f"{rewrites} rewrites")
         assert rewrites > 2
         hold(verdicts(rig, sides, acks))
@@ -153,7 +153,7 @@ def rules(tmp_path_factory):
 def test_no_update_of_a_document_is_lost(rig, rules, how):
     with vault(rig, rules, "lostupdate=refuse") as sides:
         (sides[0].seen() / "n.json").write_text('{"n": 0}')
-        done = changing(sides, how, "n.json")
+        done = changing(sides, how, "n.json", more=rig.engine.in_a_rename)
         print(f"{done} updates")
         for side in sides:
             wait_for(lambda: json.loads((side.seen() / "n.json").read_text()) == {"n": done},  # noqa: B023

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Programs of others that change one file from several places: what each has done is counted, and
-must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS` prints how often it did it:
+must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS [ERRNO...]` prints how often it did
+it (more errors that an update may end in):
 rewrite, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is read
 and written anew; bad: a line that is no record, refused."""
 
@@ -10,8 +11,7 @@ import os
 import sys
 import time
 
-# ENOENT: the servers of GlusterFS may answer so in the middle of a rename.
-COLLISIONS = (errno.EBUSY, errno.ESTALE, errno.EAGAIN, errno.ENOENT)
+COLLISIONS = (errno.EBUSY, errno.ESTALE, errno.EAGAIN)
 
 
 def rewrite(path):
@@ -39,14 +39,14 @@ def log(path):
         f.write(data)
 
 
-def update(kind, path, seconds):
+def update(kind, path, seconds, more):
     end, done = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         try:
             {"rewrite": rewrite, "rename": rename, "log": log}[kind](path)
             done += 1
         except OSError as e:
-            if e.errno not in COLLISIONS:
+            if e.errno not in COLLISIONS and errno.errorcode[e.errno] not in more:
                 raise
     return done
 
@@ -92,7 +92,7 @@ def main():
     if kind in ("block", "bad"):
         print({"block": block, "bad": refuse}[kind](path, name, seconds))
     else:
-        print(update(kind, path, seconds))
+        print(update(kind, path, seconds, sys.argv[5:]))
 
 
 if __name__ == "__main__":

@@ -185,8 +185,7 @@ static void put_attention(const struct live *l)
 
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		needed |= total(l->status, counters[i]) > 0;
-	put(l, "%s",
-	    needed ? "ATTENTION: jsonlfsctl status | cat tells what is wrong" : "");
+	put(l, "%s", needed ? "ATTENTION: jsonlfsctl status | cat tells what is wrong" : "");
 }
 
 /* ---- writers ---- */
@@ -213,10 +212,10 @@ static const struct jsonl_report *earlier(const struct jsonl_report *list, size_
 	size_t n = jsonl_report_length(list);
 
 	for (size_t i = 0; i < n; i++) {
-		const struct jsonl_report *old = jsonl_report_at(list, (*from + i) % n);
+		const struct jsonl_report *old =
+		    jsonl_report_at(list, (*from + i) % n);
 
-		if (jsonl_report_get_uint(old, "uid") ==
-			jsonl_report_get_uint(w, "uid") &&
+		if (jsonl_report_get_uint(old, "uid") == jsonl_report_get_uint(w, "uid") &&
 		    is_same_text(old, w, "path") && is_same_text(old, w, "program")) {
 			*from = (*from + i + 1) % n;
 			return old;
@@ -312,9 +311,8 @@ static void put_events(const struct live *l, int room)
 	size_t shown = l->came < EVENTS_KEPT ? l->came : EVENTS_KEPT;
 
 	put(l, "%s", "");
-	put(l, "%s",
-	    l->events->fd < 0 ? "EVENTS (the daemon tells none at the moment)"
-			      : "EVENTS");
+	put(l, "%s", l->events->fd < 0 ? "EVENTS (the daemon tells none at the moment)"
+				       : "EVENTS");
 	if (room < 0)
 		room = 0;
 	if (shown > (size_t)room)
@@ -326,8 +324,8 @@ static void put_events(const struct live *l, int room)
 static void draw(struct live *l)
 {
 	struct winsize size;
-	bool known =
-	    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col;
+	bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row &&
+		     size.ws_col;
 	int room;
 
 	l->rows = known ? size.ws_row : 24;
