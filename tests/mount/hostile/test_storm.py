@@ -14,7 +14,7 @@ from util import HERE, PYTHON, as_user, opened, running, sanitized, wait_for
 ADA, EVE = 12002, 12100
 KINDS = ["descriptors", "fragments", "bad_lines", "renames", "removals", "packets", "reports",
          "leases", "locks"]
-SECONDS = float(os.environ.get("JSONLFS_STORM", "20" if sanitized() else "8"))
+SECONDS = float(os.environ.get("JSONLFS_STORM", "60" if sanitized() else "8"))
 PATIENCE = 20  # for one append: a hang, not a measure of speed
 
 
