@@ -13,7 +13,9 @@
 #include "base/hash.h"
 #include "report/report.h"
 
-#define INDEX_NAME "quarantine.jsonl"
+#define INDEX_NAME	 "quarantine.jsonl"
+#define LOCK_PAUSE_MS	 2
+#define LOCK_PATIENCE_MS 2000
 
 /* Opens the index, or the new one if another process has replaced it. Fills st. */
 static int index_open(struct jsonl_quarantine *q, struct stat *st)
@@ -60,24 +62,71 @@ static bool index_replaced(struct jsonl_quarantine *q)
 	return q->io->fstat(q->io, q->index_fd, &st) == 0 && st.st_nlink == 0;
 }
 
+/* Waits for the lock of the index, but not for longer than a host takes that works. Then
+ * the line goes without it: it may be lost, the bytes that it notes are kept. */
+static bool index_lock(struct jsonl_quarantine *q)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+	int rc = q->io->trylock(q->io, q->index_fd);
+
+	for (int n = 0; rc == -EWOULDBLOCK && n < LOCK_PATIENCE_MS / LOCK_PAUSE_MS; n++) {
+		nanosleep(&pause, NULL);
+		rc = q->io->trylock(q->io, q->index_fd);
+	}
+	return rc == 0;
+}
+
+/* Opens the index for a line. Between hosts O_APPEND may write over what another has
+ * appended, so there the index is locked, and looked at again: *locked. */
+static int index_begin(struct jsonl_quarantine *q, struct stat *st, bool *locked)
+{
+	int rc;
+
+	*locked = false;
+	for (;;) {
+		rc = index_open(q, st);
+		if (rc < 0 || !q->remote)
+			return rc;
+		*locked = index_lock(q);
+		rc = q->io->fstat(q->io, q->index_fd, st);
+		if (!*locked || (rc == 0 && st->st_nlink > 0))
+			return rc;
+		/* It was replaced meanwhile. */
+		q->io->close(q->io, steal_fd(&q->index_fd));
+	}
+}
+
+/* Lets the next host append: behind this line only if the servers have it. */
+static int index_end(struct jsonl_quarantine *q, bool locked)
+{
+	int rc = q->remote ? q->io->fdatasync(q->io, q->index_fd) : 0;
+
+	if (locked)
+		q->io->unlock(q->io, q->index_fd);
+	return rc;
+}
+
 static int index_write(struct jsonl_quarantine *q, const char *line, size_t *written)
 {
 	struct iovec iov[2] = {{.iov_base = (char *)"\n"},
 			       {.iov_base = (char *)line, .iov_len = strlen(line)}};
 	struct stat st;
-	int rc = index_open(q, &st);
+	bool locked;
+	int rc = index_begin(q, &st, &locked);
 
 	if (rc < 0)
 		return rc;
 	iov[0].iov_len = q->index_torn;
 	rc = jsonl_io_write_full(q->io, q->index_fd, iov, 2, written);
+	if (rc == 0)
+		rc = index_end(q, locked);
 	if (rc == 0) {
 		q->index_torn = false;
 		return 0;
 	}
 	if (*written)
 		(void)!q->io->ftruncate(q->io, q->index_fd, st.st_size);
-	/* The next line examines again how the index ends. */
+	/* The next line examines again how the index ends; this also ends the lock. */
 	q->io->close(q->io, steal_fd(&q->index_fd));
 	return rc;
 }

@@ -296,18 +296,59 @@ static void *put_many(void *arg)
 	return NULL;
 }
 
+/* ---- a client of a file system of several hosts, which believes the size that it was
+ * last told and appends there ---- */
+
+static _Atomic off_t believed[1024]; /* by descriptor */
+
+static int believing_openat(const struct jsonl_io *io, int dir, const char *name,
+			    int flags, mode_t mode)
+{
+	int fd =
+	    jsonl_io_system.openat(io, dir, name, flags & ~O_APPEND, mode);
+	struct stat st;
+
+	if (fd >= 0 && fd < 1024)
+		believed[fd] = fstat(fd, &st) == 0 ? st.st_size : 0;
+	return fd;
+}
+
+static int believing_fstat(const struct jsonl_io *io, int fd, struct stat *st)
+{
+	int rc = jsonl_io_system.fstat(io, fd, st);
+
+	if (rc == 0 && fd < 1024)
+		believed[fd] = st->st_size;
+	return rc;
+}
+
+static ssize_t believing_writev(const struct jsonl_io *io, int fd,
+				const struct iovec *iov, int n)
+{
+	const struct timespec way = {.tv_nsec = 50000};
+	ssize_t written;
+
+	(void)io;
+	nanosleep(&way, NULL); /* to the servers */
+	written = pwritev(fd, iov, n, believed[fd]);
+	if (written > 0)
+		believed[fd] += written;
+	return written < 0 ? -errno : written;
+}
+
 /* A tool and a mount on one directory: no line is lost while the other one writes the
  * index anew. */
-static void test_two(void)
+static void test_two(const struct jsonl_io *io, bool remote)
 {
 	struct jsonl_quarantine *q[2];
 	pthread_t threads[2];
 	unsigned lines, other = 0;
 
 	new_state();
-	for (int i = 0; i < 2; i++)
-		CHECK(jsonl_quarantine_new(&jsonl_io_system, state_fd, 64 * MIB, &q[i]) ==
-		      0);
+	for (int i = 0; i < 2; i++) {
+		CHECK(jsonl_quarantine_new(io, state_fd, 64 * MIB, &q[i]) == 0);
+		q[i]->remote = remote;
+	}
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_create(&threads[i], NULL, put_many, q[i]) == 0);
 	for (int i = 0; i < 50; i++) {
@@ -330,6 +371,8 @@ static void test_two(void)
 
 int main(void)
 {
+	struct jsonl_io believing = jsonl_io_system;
+
 	if (!rig_begin("test_quarantine_index"))
 		return check_done();
 	test_gather();
@@ -341,6 +384,10 @@ int main(void)
 	test_compaction_fails(false);
 	test_compaction_fails(true);
 	faulty_reset(0, 0, false);
-	test_two();
+	test_two(&jsonl_io_system, false);
+	believing.openat = believing_openat;
+	believing.fstat = believing_fstat;
+	believing.writev = believing_writev;
+	test_two(&believing, true);
 	return rig_end();
 }
