@@ -2,12 +2,14 @@
 """Programs of others that change one file from several places: what each has done is counted, and
 must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS [ERRNO...]` prints how often it did
 it (more errors that an update may end in):
-rewrite, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is read
-and written anew; bad: a line that is no record, refused."""
+rewrite, write, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is
+read and written anew, backwards; bad: a line that is no record, refused. Programs that change the same file
+may collide again and again: each goes on until it was successful once."""
 
 import errno
 import json
 import os
+import random
 import sys
 import time
 
@@ -22,6 +24,13 @@ def rewrite(path):
         f.truncate()
 
 
+def write(path):
+    with open(path, encoding="ascii") as f:
+        n = json.load(f)["n"]
+    with open(path, "w", encoding="ascii") as f:
+        json.dump({"n": n + 1}, f)
+
+
 def rename(path):
     with open(path, encoding="ascii") as f:
         n = json.load(f)["n"]
@@ -32,18 +41,19 @@ def rename(path):
 
 
 def log(path):
-    time.sleep(0.3)
+    time.sleep(random.uniform(0.1, 0.3))
     with open(path, "rb") as f:
         data = f.read()
     with open(path, "wb") as f:
-        f.write(data)
+        f.write(b"".join(reversed(data.splitlines(True))))
 
 
 def update(kind, path, seconds, more):
     end, done = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    change = {"rewrite": rewrite, "write": write, "rename": rename, "log": log}[kind]
+    while not done or time.monotonic() < end:
         try:
-            {"rewrite": rewrite, "rename": rename, "log": log}[kind](path)
+            change(path)
             done += 1
         except OSError as e:
             if e.errno not in COLLISIONS and errno.errorcode[e.errno] not in more:

@@ -12,12 +12,13 @@ import threading
 import time
 
 import pytest
-from util import BUILD, PYTHON, REPO, ctl, parse
+from util import BUILD, PYTHON, REPO, ctl, parse, running, wait_for
 
 sys.path.insert(0, str(REPO / "tests" / "hosts"))
 from client import WRITERS  # noqa: E402
 from judge import Load, environment, hold, judge, late, report  # noqa: E402
 
+UPDATES = REPO / "tests" / "hosts" / "updates.py"
 RECORDS = 60  # of each writer
 pytestmark = pytest.mark.limit(150)
 
@@ -117,40 +118,22 @@ def test_who_does_not_look_at_the_name_is_seen(pair, broken):
     assert old == (b"1\n2\n3\n" if broken else b"1\n2\n")
 
 
-REWRITE = """
-import errno, os, sys, time
-path, stop = sys.argv[1:]
-done = late = 0
-while not os.path.exists(stop):
-    try:
-        with open(path, "rb") as f:
-            old = f.read()
-        with open(path, "wb") as f:
-            f.write(b"".join(reversed(old.splitlines(True))))
-        done += 1
-    except FileNotFoundError:
-        pass
-    except OSError as e:
-        if e.errno not in (errno.ESTALE, errno.EBUSY): raise
-        late += 1
-    time.sleep(0.1)
-print(done, late)
-"""
+def changing(pair, kind, name, seconds, programs):
+    """What so many programs on each side have done."""
+    with contextlib.ExitStack() as stack:
+        procs = [stack.enter_context(running(PYTHON, UPDATES, kind, m.p(name), n, seconds))
+                 for m in pair for n in range(programs)]
+        said = [p.communicate(timeout=100) for p in procs]
+    assert not any(p.returncode for p in procs), said
+    return sum(int(out) for out, _ in said)
 
 
 def test_rewrites(pair, workdir):
     """On each side somebody writes the log anew, backwards."""
     a, b = pair("rewrite=archive")
-    stop = workdir / "stop"
-    rewriters = [subprocess.Popen([PYTHON, "-c", REWRITE, m.p("log.jsonl"), stop],
-                                  stdout=subprocess.PIPE) for m in (a, b)]
-    try:
-        with loads(a, b, workdir / "acks"):
-            pass
-    finally:
-        stop.touch()
-    done = [list(map(int, p.communicate(timeout=90)[0].split())) for p in rewriters]
-    assert all(n > 0 for n, _ in done), done
+    with loads(a, b, workdir / "acks"):
+        wait_for(a.p("log.jsonl").exists, "the log")
+        assert changing((a, b), "log", "log.jsonl", 3, 1) > 2
     hold(verdicts(a, b, workdir / "acks"))
 
 
@@ -292,26 +275,7 @@ def test_what_is_refused_is_kept_once(pair, workdir):
 # ---- state files ----
 
 
-COUNT = """
-import errno, json, os, sys, time
-name, how = sys.argv[1:]
-done = late = 0
-while done < 40:
-    try:
-        n = json.load(open("n.state.json"))["n"]
-        with open(name if how == "rename" else "n.state.json", "w") as f:
-            json.dump({"n": n + 1}, f)
-        if how == "rename": os.replace(name, "n.state.json")
-        done += 1
-    except OSError as e:
-        if e.errno not in (errno.EBUSY, errno.ESTALE): raise
-        late += e.errno == errno.EBUSY
-        time.sleep(0.01)
-print(done)
-"""
-
-
-@pytest.mark.parametrize("how", ["write", "rename"])
+@pytest.mark.parametrize("how", ["rewrite", "write", "rename"])
 def test_no_update_is_lost(pair, workdir, how):
     """Four programs on each side count up without a lock, and read anew when they were late."""
     config = workdir / "rules.json"
@@ -319,12 +283,7 @@ def test_no_update_is_lost(pair, workdir, how):
     config.write_text(json.dumps({"rules": [rule]}))
     a, b = pair(f"config={config}")
     a.p("n.state.json").write_text('{"n":0}')
-    programs = [
-        subprocess.Popen([PYTHON, "-c", COUNT, f"t{m.mnt.name}{k}", how], cwd=m.mnt,
-                         stdout=subprocess.PIPE)
-        for m in (a, b) for k in range(4)
-    ]
-    done = sum(int(p.communicate(timeout=100)[0]) for p in programs)
-    assert [p.returncode for p in programs] == [0] * 8
+    done = changing((a, b), how, "n.state.json", 3, 4)
+    assert done > 20
     for where in (a.mnt, b.mnt, a.source):
         assert json.loads((where / "n.state.json").read_text()) == {"n": done}
