@@ -32,7 +32,7 @@ static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
 	if (!settings)
 		return -ENOMEM;
 	if (m->vault.remote && m->vault.shared)
-		m->vault.io->drop_cache(m->vault.io, fd, 0, 0);
+		jsonl_io_direct(fd);
 	rc = jsonl_tail_inspect(m->vault.io, fd, st->st_size, settings->limits.maxrecord,
 				settings->limits.maxdepth, &tail);
 	*visible = tail.visible;

@@ -8,33 +8,12 @@
 
 #include "base/error.h"
 #include "base/fuse.h"
-#include "base/path.h"
 #include "rules/policy.h"
-#include "tree/descriptor.h"
 #include "tree/inode.h"
 #include "tree/lookup.h"
 #include "tree/mount.h"
 #include "tree/stat.h"
 #include "vault/hosts.h"
-
-static int lookup(struct fs_mount *m, struct fs_inode *dir, const char *name,
-		  struct fs_inode **i, struct stat *st)
-{
-	int fd, r = fs_inode_lookup(m, dir, name, i, st);
-
-	if (r || !(*i)->gone)
-		return r;
-	/* The kernel asks again after an ESTALE. If the file is there after all, once is
-	 * enough; else it is noted anew. */
-	(*i)->gone = false;
-	fs_inode_unref(m, *i);
-	fd = fs_inode_fd_get(m, dir);
-	if (fd < 0)
-		return fd;
-	fs_directory_ask(fd, name);
-	fs_inode_fd_put(m, dir, fd);
-	return fs_inode_lookup(m, dir, name, i, st);
-}
 
 void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -43,7 +22,7 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fs_inode *i;
 	struct stat st;
 	struct fs_inode *dir = fs_inode_of(m, parent);
-	int r = lookup(m, dir, name, &i, &st);
+	int r = fs_inode_lookup(m, dir, name, &i, &st);
 
 	if (r == -ENOENT && m->vault.config.entry_timeout > 0 && !dir->state &&
 	    !(fs_shared(&m->vault) &&

@@ -89,6 +89,8 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 					 &m->vault.quarantine);
 	if (r)
 		return init_fail(m, "quarantine", r);
+	if (m->vault.quarantine && m->vault.remote && !m->vault.engine.appends)
+		jsonl_quarantine_share(m->vault.quarantine);
 	r = fs_tree_init(m);
 	if (!r)
 		r = fs_idle_init(m);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "text/reader.h"
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 
+#include "base/io.h"
 #include "base/reply.h"
 #include "plain/plain.h"
 #include "tree/inode.h"
@@ -35,10 +38,23 @@ void fs_text_begin(struct fs_inode *i)
 	pthread_mutex_unlock(&i->lock);
 }
 
+/* Returns how many bytes there are, by what the servers say: no client is asked for more
+ * (jsonl_io_direct). */
+static size_t bytes_there(const struct fs_vault *v, int fd, size_t size, off_t off)
+{
+	struct stat st;
+
+	if (!v->remote || v->io->fstat(v->io, fd, &st))
+		return size;
+	if (off >= st.st_size)
+		return 0;
+	return (uint64_t)(st.st_size - off) < size ? (size_t)(st.st_size - off) : size;
+}
+
 /* Reads while no daemon appends, as far as a few tries show: another one holds the flock
  * for the write(2) of a block, and then until the block is durable. Bytes or -errno. */
-static ssize_t read_shared(int fd, pthread_rwlock_t *lock, size_t size, off_t off,
-			   char **bytes)
+static ssize_t read_shared(const struct fs_vault *v, int fd, pthread_rwlock_t *lock,
+			   size_t size, off_t off, char **bytes)
 {
 	for (unsigned tries = 1;; tries++) {
 		const struct timespec pause = {.tv_nsec =
@@ -50,7 +66,7 @@ static ssize_t read_shared(int fd, pthread_rwlock_t *lock, size_t size, off_t of
 		 * flock. */
 		pthread_rwlock_wrlock(lock);
 		alone = flock(fd, LOCK_SH | LOCK_NB) == 0;
-		n = fs_reply_fetch(fd, size, off, bytes);
+		n = fs_reply_fetch(fd, bytes_there(v, fd, size, off), off, bytes);
 		if (alone)
 			(void)flock(fd, LOCK_UN);
 		pthread_rwlock_unlock(lock);
@@ -64,14 +80,15 @@ static ssize_t read_shared(int fd, pthread_rwlock_t *lock, size_t size, off_t of
 void fs_text_read(fuse_req_t req, struct fs_handle *h, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
+	const struct fs_vault *v = &fs_mount_of(req)->vault;
 	pthread_rwlock_t *lock = &fs_text_node(h->inode)->readers;
 	int fd = fs_plain_fd(h);
 	char *bytes;
 	ssize_t n;
 
 	(void)fi;
-	if (fs_shared(&fs_mount_of(req)->vault)) {
-		n = read_shared(fd, lock, size, off, &bytes);
+	if (fs_shared(v)) {
+		n = read_shared(v, fd, lock, size, off, &bytes);
 	} else {
 		pthread_rwlock_rdlock(lock);
 		n = fs_reply_fetch(fd, size, off, &bytes);
@@ -86,5 +103,7 @@ static const struct fs_handle_ops reader_ops = {.read = fs_text_read,
 int fs_text_open_reader(fuse_req_t req, struct fs_inode *i, int fd,
 			struct fuse_file_info *fi)
 {
+	if (fs_mount_of(req)->vault.remote && (fi->flags & O_ACCMODE) == O_RDONLY)
+		jsonl_io_direct(fd);
 	return fs_plain_open(req, i, fd, fi, &reader_ops);
 }

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/path.h"
 #include "base/syslog.h"
 #include "rules/config.h"
 #include "rules/policy.h"
@@ -158,8 +159,8 @@ static int lookup_backing(struct fs_mount *m, struct fs_inode *parent, const cha
 	return fd < 0 ? fd : fs_inode_adopt(m, parent, name, fd, inode, st);
 }
 
-int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *name,
-		    struct fs_inode **inode, struct stat *st)
+static int lookup_once(struct fs_mount *m, struct fs_inode *parent, const char *name,
+		       struct fs_inode **inode, struct stat *st)
 {
 	int rc;
 
@@ -179,4 +180,25 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 	rc = lookup_backing(m, parent, name, inode, st);
 	pthread_rwlock_unlock(&m->tree.lock);
 	return rc;
+}
+
+int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *name,
+		    struct fs_inode **inode, struct stat *st)
+{
+	int dir, rc = lookup_once(m, parent, name, inode, st);
+
+	if (!m->vault.remote || (rc != -ESTALE && (rc || !(*inode)->gone)))
+		return rc;
+	/* The name led to a file that another host has replaced. */
+	if (!rc) {
+		/* If it is there after all, once is enough; else it is noted anew. */
+		(*inode)->gone = false;
+		fs_inode_unref(m, *inode);
+	}
+	dir = fs_inode_fd_get(m, parent);
+	if (dir < 0)
+		return dir;
+	fs_directory_ask(dir, name);
+	fs_inode_fd_put(m, parent, dir);
+	return lookup_once(m, parent, name, inode, st);
 }

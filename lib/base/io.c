@@ -279,6 +279,18 @@ bool jsonl_io_is_remote(int fd)
 	return false;
 }
 
+void jsonl_io_direct(int fd)
+{
+	struct statfs fs;
+	int flags;
+
+	if (fstatfs(fd, &fs) < 0 || fs.f_type != FUSE_SUPER_MAGIC)
+		return;
+	flags = fcntl(fd, F_GETFL);
+	if (flags >= 0)
+		(void)fcntl(fd, F_SETFL, flags | O_DIRECT);
+}
+
 ssize_t jsonl_io_read_full(const struct jsonl_io *io, int fd, void *buf, size_t len,
 			   off_t off)
 {

@@ -72,6 +72,13 @@ bool jsonl_io_is_named(int fd, int dir_fd, const char *name, int flags);
  * a host may see an old size, and old bytes. */
 bool jsonl_io_is_remote(int fd);
 
+/* Has reads of a descriptor answered by the servers, in the size that is asked for, on a
+ * FUSE file system. A client that keeps pages may show what was there before; and
+ * ceph-fuse (16.2), which is always asked for whole pages, answers a read that meets an
+ * append of another host with bytes of the wrong place. No other file system is
+ * changed. */
+void jsonl_io_direct(int fd);
+
 /* Reads `len` bytes, fewer only if the file ends before. Returns the count or -errno. */
 ssize_t jsonl_io_read_full(const struct jsonl_io *io, int fd, void *buf, size_t len,
 			   off_t off) jsonl_must_check;

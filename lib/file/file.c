@@ -25,6 +25,8 @@ int jsonl_file_new(const struct jsonl_io *io, int fd,
 	f->ctx = ctx;
 	f->opt = *opt;
 	f->fd = fd;
+	if (opt->remote)
+		jsonl_io_direct(fd);
 	f->append_fd = -1;
 	f->next.fd = f->next.append_fd = -1;
 	f->dir_fd = -1;

@@ -331,6 +331,8 @@ int jsonl_file_switch(struct jsonl_file *f, int fd, int append_fd, off_t end, in
 	/* A sync of the old file must not be taken for one of the new. */
 	jsonl_file_turn_take(f);
 	r = jsonl_file_round_begin(f, dir_fd, false);
+	if (f->opt.remote)
+		jsonl_io_direct(fd);
 	f->next.fd = fd;
 	f->next.append_fd = append_fd;
 	f->next.end = end;

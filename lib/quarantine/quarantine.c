@@ -153,7 +153,6 @@ int jsonl_quarantine_new(const struct jsonl_io *io, int state_fd, uint64_t max_b
 		return 0;
 	}
 	q->state_fd = fcntl(state_fd, F_DUPFD_CLOEXEC, 3);
-	q->remote = q->state_fd >= 0 && jsonl_io_is_remote(q->state_fd);
 	rc = q->state_fd < 0 ? -errno : open_directory(q);
 	if (rc == 0 && q->dir_fd >= 0)
 		rc = jsonl_quarantine_recount(q, false);
@@ -163,6 +162,11 @@ int jsonl_quarantine_new(const struct jsonl_io *io, int state_fd, uint64_t max_b
 	}
 	*out = q;
 	return 0;
+}
+
+void jsonl_quarantine_share(struct jsonl_quarantine *q)
+{
+	q->shared = true;
 }
 
 void jsonl_quarantine_bound(struct jsonl_quarantine *q, uint64_t max_bytes)

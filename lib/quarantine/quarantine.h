@@ -60,6 +60,10 @@ struct jsonl_quarantine_item {
  * it is missing and counts what is there. 0 or -errno. */
 int jsonl_quarantine_new(const struct jsonl_io *io, int state_fd, uint64_t max_bytes,
 			 struct jsonl_quarantine **q) jsonl_must_check;
+/* Makes each line of the index wait for the lock of the index: for file systems of several
+ * hosts where O_APPEND may write over what another host has just appended. Before the
+ * first use. */
+void jsonl_quarantine_share(struct jsonl_quarantine *q);
 /* Sets the bound. Entries that are there already stay. */
 void jsonl_quarantine_bound(struct jsonl_quarantine *q, uint64_t max_bytes);
 void jsonl_quarantine_free(struct jsonl_quarantine *q);

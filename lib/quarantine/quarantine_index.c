@@ -76,8 +76,7 @@ static bool index_lock(struct jsonl_quarantine *q)
 	return rc == 0;
 }
 
-/* Opens the index for a line. Between hosts O_APPEND may write over what another has
- * appended, so there the index is locked, and looked at again: *locked. */
+/* Opens the index for a line; *locked: under its lock, and looked at again. */
 static int index_begin(struct jsonl_quarantine *q, struct stat *st, bool *locked)
 {
 	int rc;
@@ -85,7 +84,7 @@ static int index_begin(struct jsonl_quarantine *q, struct stat *st, bool *locked
 	*locked = false;
 	for (;;) {
 		rc = index_open(q, st);
-		if (rc < 0 || !q->remote)
+		if (rc < 0 || !q->shared)
 			return rc;
 		*locked = index_lock(q);
 		rc = q->io->fstat(q->io, q->index_fd, st);
@@ -99,7 +98,7 @@ static int index_begin(struct jsonl_quarantine *q, struct stat *st, bool *locked
 /* Lets the next host append: behind this line only if the servers have it. */
 static int index_end(struct jsonl_quarantine *q, bool locked)
 {
-	int rc = q->remote ? q->io->fdatasync(q->io, q->index_fd) : 0;
+	int rc = q->shared ? q->io->fdatasync(q->io, q->index_fd) : 0;
 
 	if (locked)
 		q->io->unlock(q->io, q->index_fd);

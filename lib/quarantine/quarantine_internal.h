@@ -24,7 +24,7 @@
 struct jsonl_quarantine {
 	const struct jsonl_io *io;
 	int state_fd, dir_fd;
-	bool remote; /* other hosts may append to the index */
+	bool shared; /* the index is locked for each line */
 	pthread_mutex_t lock;
 	pthread_cond_t stored; /* an entry is no longer busy */
 	/* Under lock: */

@@ -120,15 +120,23 @@ def test_rotation(rig, acks):
 RULES = {"rules": [{"match": "*.json", "class": "replace"}, {"match": "*.md", "class": "text"}]}
 
 
-def changing(sides, kind, name, programs=2, more=()):
-    """What so many programs have done on each host."""
-    procs = [subprocess.Popen(
-        [*side.host.enter, sys.executable, str(HERE / "updates.py"), kind, str(side.mnt / name),
-         f"{side.host.name}{n}", str(SECONDS), *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        for side in sides for n in range(programs)]
+def started(side, kind, name, who, *more):
+    return subprocess.Popen(
+        [*side.host.enter, sys.executable, str(HERE / "updates.py"), kind, str(side.mnt / name), who,
+         str(SECONDS), *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+
+def done_by(procs):
+    """How often all of them did it."""
     said = [p.communicate(timeout=SECONDS + 120)[0] for p in procs]
     assert not any(p.returncode for p in procs)
     return sum(map(int, said))
+
+
+def changing(sides, kind, name, programs=2, more=()):
+    """What so many programs have done on each host."""
+    return done_by([started(side, kind, name, f"{side.host.name}{n}", *more)
+                    for side in sides for n in range(programs)])
 
 
 def test_rewrites(rig, acks):
@@ -163,8 +171,9 @@ def test_no_update_of_a_document_is_lost(rig, rules, how):
 def test_blocks_of_text_stay_whole(rig, rules):
     with vault(rig, rules) as sides:
         (sides[0].seen() / "x.md").write_text("")
+        readers = [started(side, "look", "x.md", "reader") for side in sides]
         done = changing(sides, "block", "x.md")
-        print(f"{done} blocks")
+        print(f"{done} blocks, {done_by(readers)} looks")
         for side in sides:
             wait_for(lambda: (side.seen() / "x.md").read_text().count("\n") >= 3 * done,  # noqa: B023
                      f"{done} blocks on {side.host.name}", 10)

@@ -3,7 +3,7 @@
 must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS [ERRNO...]` prints how often it did
 it (more errors that an update may end in):
 rewrite, write, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is
-read and written anew, backwards; bad: a line that is no record, refused. Programs that change the same file
+read and written anew, backwards; look: reads blocks, of which there are no halves; bad: a line that is no record, refused. Programs that change the same file
 may collide again and again: each goes on until it was successful once."""
 
 import errno
@@ -71,6 +71,16 @@ def block(path, name, seconds):
     return done
 
 
+def look(path, seconds):
+    end, done = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        with open(path, encoding="ascii") as f:
+            lines = f.read().splitlines()
+        assert [line.rsplit(" ", 1)[1:] for line in lines] == [["0"], ["1"], ["2"]] * (len(lines) // 3)
+        done += 1
+    return done
+
+
 def refuse(path, name, seconds):
     end, done = time.monotonic() + seconds, 0
     while time.monotonic() < end:
@@ -99,7 +109,9 @@ def hold_blocks(text, done):
 def main():
     kind, path, name, seconds = sys.argv[1:5]
     seconds = float(seconds)
-    if kind in ("block", "bad"):
+    if kind == "look":
+        print(look(path, seconds))
+    elif kind in ("block", "bad"):
         print({"block": block, "bad": refuse}[kind](path, name, seconds))
     else:
         print(update(kind, path, seconds, sys.argv[5:]))

@@ -338,7 +338,7 @@ static ssize_t believing_writev(const struct jsonl_io *io, int fd,
 
 /* A tool and a mount on one directory: no line is lost while the other one writes the
  * index anew. */
-static void test_two(const struct jsonl_io *io, bool remote)
+static void test_two(const struct jsonl_io *io, bool shared)
 {
 	struct jsonl_quarantine *q[2];
 	pthread_t threads[2];
@@ -347,7 +347,8 @@ static void test_two(const struct jsonl_io *io, bool remote)
 	new_state();
 	for (int i = 0; i < 2; i++) {
 		CHECK(jsonl_quarantine_new(io, state_fd, 64 * MIB, &q[i]) == 0);
-		q[i]->remote = remote;
+		if (shared)
+			jsonl_quarantine_share(q[i]);
 	}
 	for (int i = 0; i < 2; i++)
 		CHECK(pthread_create(&threads[i], NULL, put_many, q[i]) == 0);
