@@ -57,6 +57,19 @@ static bool is_gone(const struct fs_mount *m, int rc)
 	return m->vault.remote && (rc == -ENOENT || rc == -ESTALE);
 }
 
+/* Finds out whether the file has a name, by what the servers say. A client may say for a
+ * second what it remembers, but a sync, even without dirty data, fetches the truth. 0,
+ * -ESTALE or -errno. */
+static int ask_for_links(int fd)
+{
+	struct stat st;
+	int rc = fsync(fd) < 0 ? -errno : 0;
+
+	if (!rc)
+		rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
+	return !rc && !st.st_nlink ? -ESTALE : rc;
+}
+
 /* One try of fs_hold: -ESTALE when the name led to another file. */
 static int hold_once(struct fs_mount *m, int dir_fd, const char *name, bool first,
 		     int *fd)
@@ -77,9 +90,14 @@ static int hold_once(struct fs_mount *m, int dir_fd, const char *name, bool firs
 	rc = fs_hold_fd(m, held);
 	if (rc)
 		return is_gone(m, rc) ? -ESTALE : rc;
-	/* Another daemon may have put another file in its place meanwhile. */
-	if (m->vault.remote)
+	/* Another daemon may have put another file in its place meanwhile. What reading
+	 * the directory says may be older than what it said to another thread. */
+	if (m->vault.remote) {
+		rc = ask_for_links(held);
+		if (rc)
+			return is_gone(m, rc) ? -ESTALE : rc;
 		fs_directory_ask(dir_fd, name);
+	}
 	if (!jsonl_io_is_named(held, dir_fd, name, AT_SYMLINK_NOFOLLOW))
 		return -ESTALE;
 	*fd = steal_fd(&held);
