@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/ident.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/io.h"
 #include "base/look.h"
 #include "base/memory.h"
 #include "base/program.h"
@@ -94,7 +96,7 @@ void fs_ident_transactions(struct fs_ident_ring *ring, unsigned done, unsigned d
 }
 
 void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec *iov,
-		   int niov)
+		   int niov, int code)
 {
 	uint64_t hash = JSONL_HASH_START;
 	char text[32];
@@ -106,8 +108,10 @@ void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec 
 	total->lost++;
 	total->lost_bytes += len;
 	FS_SYSLOG(LOG_ERR, (uid_t)-1, "LOST", FS_STR("path", path), FS_INT("length", len),
-		  FS_STR("fnv1a", text),
-		  FS_STR("next", "make room for the quarantine: jsonlfsctl status"));
+		  FS_STR("fnv1a", text), FS_STR("reason", jsonl_error_text(code)),
+		  FS_STR("next", code == -ENOSPC
+				     ? "make room for the quarantine: jsonlfsctl status"
+				     : "look at the disk, or the servers, of the vault"));
 }
 
 void fs_ident_lock_holder(int fd, char *buf, size_t size)
@@ -118,10 +122,13 @@ void fs_ident_lock_holder(int fd, char *buf, size_t size)
 
 	/* A PID namespace hides the locks of processes that are not, or no more, in it.
 	 */
-	snprintf(
-	    buf, size,
-	    "nobody who can be seen here; a writer outside the mount has left half a "
-	    "record, another container has the lock, or flock(1) left it to its shell");
+	snprintf(buf, size, "%s",
+		 jsonl_io_is_remote(fd)
+		     ? "nobody of this host; another host has the lock, or the servers "
+		       "do not answer"
+		     : "nobody who can be seen here; a writer outside the mount has left "
+		       "half a record, another container has the lock, or flock(1) left "
+		       "it to its shell");
 	if (fstat(fd, &st))
 		return;
 	locks = fopen("/proc/locks", "re");

@@ -40,9 +40,10 @@ bool fs_ident_note(struct fs_stats *total, struct fs_writer_stats *w,
 void fs_ident_closed_without_sync(struct fs_stats *total, struct fs_ident_ring *ring);
 /* Counts the transactions of a handle that is closed. */
 void fs_ident_transactions(struct fs_ident_ring *ring, unsigned done, unsigned dropped);
-/* Counts bytes that could be kept nowhere, and logs their length and hash. */
+/* Counts bytes that could be kept nowhere, and logs their length and hash. `code`: why,
+ * -errno. */
 void fs_ident_lost(struct fs_stats *total, const char *path, const struct iovec *iov,
-		   int niov);
+		   int niov, int code);
 /* Writes "PID (program)" of the process that holds flock on this file, from /proc/locks;
  * if it is not there, a guess. For threads of the pool. */
 void fs_ident_lock_holder(int fd, char *buf, size_t size);

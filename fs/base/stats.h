@@ -38,7 +38,7 @@ struct fs_stats_table;
 	FS_WRITER_COUNTERS(X)                                                              \
 	X(quarantined) X(quarantine_full) X(lost) X(lost_bytes) X(syncs) X(sync_failures)  \
 	X(lost_updates) X(state_files_broken)                                              \
-	X(repairs) X(repaired_bytes) X(archived) X(evicted) X(ungoverned) X(lock_timeouts) X(poisoned_files)        \
+	X(repairs) X(repaired_bytes) X(archived) X(evicted) X(ungoverned) X(lock_timeouts) X(lost_locks) X(poisoned_files)        \
 	X(prefix_renames) X(followed) X(denied)  /* operations that the rules refuse */
 
 struct fs_writer_stats {

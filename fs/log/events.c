@@ -199,7 +199,7 @@ static void handle_join(void *ctx, const char *name, const struct iovec *iov, in
 	if (!rc)
 		return;
 	fs_path_of(g->m, g->base.inode, path, sizeof(path));
-	fs_ident_lost(&g->m->vault.stats, path, iov, niov);
+	fs_ident_lost(&g->m->vault.stats, path, iov, niov, rc);
 }
 
 static int handle_charge(void *ctx, int64_t bytes)

@@ -151,7 +151,7 @@ bool fs_transaction_set_aside(struct fs_transaction *t, struct fs_inode *i, int 
 		rc = fs_aside(&m->vault, &item, false, name);
 	stays = rc && leave && transaction_leave(t, path, rc);
 	if (rc && !stays && map.iov.iov_base)
-		fs_ident_lost(&m->vault.stats, path, &map.iov, 1);
+		fs_ident_lost(&m->vault.stats, path, &map.iov, 1, rc);
 	jsonl_stage_unmap(&map);
 	FS_SYSLOG(LOG_ERR, t->ids.uid, "transaction-failed", FS_STR("path", path),
 		  FS_INT("length", map.iov.iov_len),

@@ -61,6 +61,8 @@ void fs_told_report(void *ctx, const char *event, int code, off_t at, uint64_t l
 	} else if (strcmp(event, "sync-verified") == 0) {
 		if (atomic_exchange(&s->poisoned, false))
 			s->m->vault.stats.poisoned_files--;
+	} else if (strcmp(event, "lock-lost") == 0) {
+		s->m->vault.stats.lost_locks++;
 	} else if (strcmp(event, "sync-lost") == 0) {
 		s->m->vault.stats.lost++;
 		s->m->vault.stats.lost_bytes += len;

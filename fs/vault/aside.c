@@ -18,7 +18,7 @@ int fs_aside(struct fs_vault *v, const struct jsonl_quarantine_item *item, bool 
 	name[0] = '\0';
 	v->stats.quarantine_full += rc == -ENOSPC;
 	if (last_copy)
-		fs_ident_lost(&v->stats, item->path, item->iov, item->niov);
+		fs_ident_lost(&v->stats, item->path, item->iov, item->niov, rc);
 	return rc;
 }
 

@@ -204,7 +204,7 @@ static void append_undo(struct jsonl_file *f, const struct iovec *iov, int niov,
 
 static bool reserve_refused(int rc)
 {
-	return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO;
+	return jsonl_file_is_full(rc) || rc == -EIO;
 }
 
 /* Appends behind an end that is a whole record; as jsonl_file_append_frozen. */
@@ -227,7 +227,7 @@ static int append_vectors(struct jsonl_file *f, const struct iovec *iov, int nio
 		/* The write may still arrive at the server by this descriptor. The next
 		 * one judges what it finds as the end of a file that anybody has
 		 * written. */
-		f->tenure.broken = true;
+		f->tenure.broken = rc;
 		f->end_known = false;
 		jsonl_file_view_release(f);
 		return rc;

@@ -28,7 +28,9 @@ struct jsonl_file_events {
 	int (*set_aside)(void *ctx, const char *event, int code, const struct iovec *iov,
 			 int niov, off_t at, uint64_t offset);
 	/* Tells people of an event: "repaired", "undo-failed", "fused-outside",
-	 * "sync-failed", "sync-verified" ... with its place and length. */
+	 * "sync-failed", "sync-verified" ... with its place and length; "lock-lost": the
+	 * servers may have given the lock to another host, and what was appended under it
+	 * from this place on is looked for before the next append. */
 	void (*report)(void *ctx, const char *event, int code, off_t at, uint64_t len);
 	/* Between hosts, with file->lock held. The lock of the file is kept for a while
 	 * after an append, for those that follow: jsonl_file_tenure_finish is to be

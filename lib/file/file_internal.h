@@ -66,7 +66,7 @@ struct jsonl_file {
 		bool fresh;	/* the flock was just taken: nothing has been read yet */
 		bool waiting;	/* somebody waits for it: append_fd stays as it is */
 		bool timed;	/* events->tenure has been called */
-		bool broken;	/* after an error: append_fd is not written to any more */
+		int broken;	/* the error after which append_fd is not written to any more */
 		int64_t since;	/* CLOCK_MONOTONIC, milliseconds */
 		int64_t used;	/* the last time somebody had it; the same clock */
 		off_t from;	/* the end at that time */
@@ -117,6 +117,12 @@ struct jsonl_file {
 static inline bool jsonl_file_is_shared(const struct jsonl_file *f)
 {
 	return f->opt.shared && *f->opt.shared;
+}
+
+/* Returns true for errors that say that there is no room. */
+static inline bool jsonl_file_is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
 }
 
 static inline bool jsonl_file_is_remote(const struct jsonl_file *f)

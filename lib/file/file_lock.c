@@ -75,13 +75,20 @@ void jsonl_file_tenure_end(struct jsonl_file *f)
 	jsonl_file_get_state(f, &state);
 	/* The next host would not see the bytes, and append at the old end. */
 	if (state.appended > state.durable && jsonl_file_sync_frozen(f, false))
-		f->tenure.broken = true;
+		f->tenure.broken = -EIO;
 	f->io->unlock(f->io, f->append_fd);
 	f->tenure.held = false;
 	f->locked_since = 0;
 	if (!f->tenure.broken)
 		return;
-	f->tenure.broken = f->end_known = false;
+	/* Servers that have no room are there. */
+	if (!jsonl_file_is_full(f->tenure.broken))
+		f->events->report(f->ctx, "lock-lost", f->tenure.broken, f->tenure.from,
+				  f->end > f->tenure.from
+				      ? (uint64_t)(f->end - f->tenure.from)
+				      : 0);
+	f->tenure.broken = 0;
+	f->end_known = false;
 	/* If that fails now, the next append tries it again. */
 	f->append_lost = append_again(f, false) != 0;
 }
@@ -169,7 +176,8 @@ void jsonl_file_lead(struct jsonl_file *f)
 		return;
 	pthread_mutex_lock(&f->lock);
 	jsonl_file_get_state(f, &state);
-	f->tenure.broken |= f->tenure.held && state.poisoned;
+	if (f->tenure.held && state.poisoned)
+		f->tenure.broken = -EIO;
 	if (f->tenure.held && (f->tenure.broken || tenure_is_over(f)))
 		jsonl_file_tenure_end(f);
 	pthread_mutex_unlock(&f->lock);
@@ -184,7 +192,8 @@ static int ask_servers(struct jsonl_file *f)
 {
 	int rc = f->tenure.held && f->tenure.fresh ? jsonl_file_sync_frozen(f, false) : 0;
 
-	f->tenure.broken |= rc != 0;
+	if (rc)
+		f->tenure.broken = rc;
 	return rc;
 }
 

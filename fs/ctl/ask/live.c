@@ -180,7 +180,8 @@ static void put_attention(const struct live *l)
 {
 	static const char *const counters[] = {"lost",		"quarantine_full",
 					       "sync_failures", "poisoned_files",
-					       "ungoverned",	"lock_timeouts"};
+					       "ungoverned",	"lock_timeouts",
+					       "lost_locks"};
 	bool needed = jsonl_report_get_uint(l->status, "deaths") > 0;
 
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)

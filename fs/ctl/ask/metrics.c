@@ -48,6 +48,8 @@ static const struct metric counters[] = {
     {"sync_failures_total", "Syncs that failed.", "totals", "sync_failures"},
     {"lock_timeouts_total", "Writes that waited too long for a foreign lock.", "totals",
      "lock_timeouts"},
+    {"lost_locks_total", "Turns at a log of several hosts that ended in an error.",
+     "totals", "lost_locks"},
     {"log_suppressed_total", "Log lines left out by the rate limit.", "log",
      "suppressed"},
 };

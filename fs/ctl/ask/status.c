@@ -217,6 +217,9 @@ static void print_attention(const struct jsonl_report *s)
 	    {"lock_timeouts",
 	     "writes waited too long for a lock of a program outside the "
 	     "mount: the log names it"},
+	    {"lost_locks",
+	     "times the servers of a vault of several hosts did not answer in time under "
+	     "the lock of a log: look at the network and the servers"},
 	};
 	const struct jsonl_report *archive = jsonl_report_get(s, "archive");
 	uint64_t full = jsonl_report_get_uint(archive, "percent");

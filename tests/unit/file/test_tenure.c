@@ -19,7 +19,9 @@ static int dir_fd;
 static struct jsonl_io io;
 static char calls[256]; /* a letter for each: Lock Stat Write sYnc Unlock Drop Open */
 static int write_fails, sync_fails, sync_takes /* ms */, timers, turns;
-static unsigned late_ms;
+static unsigned late_ms, lost_locks;
+static off_t lost_from;
+static uint64_t lost_length;
 static _Atomic bool shared = true;
 
 static void note(char call)
@@ -87,6 +89,11 @@ static int set_aside(void *ctx, const char *event, int code, const struct iovec 
 
 static void report(void *ctx, const char *event, int code, off_t at, uint64_t len)
 {
+	if (strcmp(event, "lock-lost"))
+		return;
+	lost_locks++;
+	lost_from = at;
+	lost_length = len;
 }
 
 static void count_timer(void *ctx)
@@ -263,6 +270,7 @@ static void test_late(void)
 	CHECK(jsonl_file_sync(file, &user) == -EIO && !is_locked());
 	sync_takes = 0;
 	is_called("LYSSDWYYUO");
+	CHECK(lost_locks == 1 && lost_from == 0 && lost_length == 2);
 	CHECK(append_for(file, &user, "2\n") == 0 && jsonl_file_sync(file, &user) == 0);
 	CHECK(jsonl_io_equals(&jsonl_io_system, jsonl_file_fd(file), "1\n2\n", 4, 0) ==
 	      1);
