@@ -41,7 +41,6 @@ static void judge(const char *type, const char *options, struct fs_engine *engin
 	(void)snprintf(engine->type, sizeof(engine->type), "%s", type);
 	if (strcmp(type, "fuse.glusterfs") == 0) {
 		engine->fences = "no";
-		engine->appends = true;
 		engine->longest = JSONL_IO_REQUEST;
 	} else if (strcmp(type, "ceph") == 0 || strcmp(type, "fuse.ceph-fuse") == 0) {
 		engine->fences = "yes";

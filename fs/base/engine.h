@@ -4,7 +4,6 @@
 #ifndef FS_BASE_ENGINE_H
 #define FS_BASE_ENGINE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,8 +16,6 @@ struct fs_engine {
 	/* "yes", "no" or "unknown": whether the servers refuse what a host sends after
 	 * they have given its locks away. */
 	const char *fences;
-	/* O_APPEND holds between hosts: the servers append. */
-	bool appends;
 	/* Longest record, in bytes with its newline, that goes to the servers in one
 	 * request, where these do not: half of a longer one could come behind records of
 	 * others. 0: any. */

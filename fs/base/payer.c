@@ -59,6 +59,11 @@ static int payer_begin(int fd, uint64_t len, struct fs_caller *saved)
 	return fs_caller_pay(&payer.ids, saved);
 }
 
+static const struct jsonl_io *system_of(const struct jsonl_io *io)
+{
+	return ((const struct fs_payer_io *)io)->system;
+}
+
 static ssize_t payer_writev(const struct jsonl_io *io, int fd, const struct iovec *iov,
 			    int n)
 {
@@ -67,7 +72,7 @@ static ssize_t payer_writev(const struct jsonl_io *io, int fd, const struct iove
 
 	if (written)
 		return written;
-	written = jsonl_io_system.writev(io, fd, iov, n);
+	written = system_of(io)->writev(io, fd, iov, n);
 	fs_caller_restore(&saved);
 	return written;
 }
@@ -79,14 +84,15 @@ static int payer_reserve(const struct jsonl_io *io, int fd, off_t off, off_t len
 
 	if (rc)
 		return rc;
-	rc = jsonl_io_system.reserve(io, fd, off, len);
+	rc = system_of(io)->reserve(io, fd, off, len);
 	fs_caller_restore(&saved);
 	return rc;
 }
 
-void fs_payer_io(struct jsonl_io *io, const struct jsonl_io *system)
+void fs_payer_io(struct fs_payer_io *p, const struct jsonl_io *system)
 {
-	*io = *system;
-	io->writev = payer_writev;
-	io->reserve = payer_reserve;
+	p->system = system;
+	p->io = *system;
+	p->io.writev = payer_writev;
+	p->io.reserve = payer_reserve;
 }

@@ -4,15 +4,20 @@
 #ifndef FS_BASE_PAYER_H
 #define FS_BASE_PAYER_H
 
+#include "base/io.h"
+
 struct fs_ids;
-struct fs_mount;
-struct jsonl_io;
 
 /* Lets this thread append on behalf of `who` until fs_payer_clear. */
 void fs_payer_set(const struct fs_ids *who);
 void fs_payer_clear(void);
+struct fs_payer_io {
+	struct jsonl_io io; /* first: cast back */
+	const struct jsonl_io *system;
+};
+
 /* Fills in the calls of `system`, jsonl_io_system or jsonl_io_remote, of which appends
  * and their reservations run as the payer. */
-void fs_payer_io(struct jsonl_io *io, const struct jsonl_io *system);
+void fs_payer_io(struct fs_payer_io *p, const struct jsonl_io *system);
 
 #endif

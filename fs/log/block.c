@@ -48,7 +48,7 @@ static int block_open(fuse_req_t req, struct fs_inode *i, struct fs_log_handle *
 		      struct jsonl_writer_options *opt)
 {
 	struct fs_transaction *t = transaction_of(g);
-	int rc = fs_transaction_begin(req, i, &g->m->vault.log_io, g->account, t);
+	int rc = fs_transaction_begin(req, i, &g->m->vault.log_io.io, g->account, t);
 
 	if (!rc)
 		opt->stage = t->stage;

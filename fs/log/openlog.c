@@ -213,7 +213,7 @@ static int log_new(struct fs_mount *m, struct fs_inode *i, struct fs_openlog **l
 	fd = fs_inode_open(m, i, O_RDONLY);
 	rc = fd < 0
 		 ? fd
-		 : jsonl_file_new(&m->vault.log_io, fd, &opt, &log_events, s, &s->file);
+		 : jsonl_file_new(&m->vault.log_io.io, fd, &opt, &log_events, s, &s->file);
 	if (rc) {
 		if (fd >= 0)
 			close(fd);

@@ -77,8 +77,9 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 		return r;
 	if (m->vault.remote)
 		jsonl_policy_longest(m->vault.policy, m->vault.engine.longest);
-	fs_payer_io(&m->vault.log_io,
-		    m->vault.remote ? &jsonl_io_remote : &jsonl_io_system);
+	if (m->vault.remote)
+		m->vault.io = &jsonl_io_remote;
+	fs_payer_io(&m->vault.log_io, m->vault.io);
 	r = fs_archive_init(&m->vault, fs_inode_is_written);
 	if (r)
 		return init_fail(m, "archive", r);
@@ -89,7 +90,7 @@ int fs_mount_init(struct fs_mount *m, const char *source)
 					 &m->vault.quarantine);
 	if (r)
 		return init_fail(m, "quarantine", r);
-	if (m->vault.quarantine && m->vault.remote && !m->vault.engine.appends)
+	if (m->vault.quarantine && m->vault.remote)
 		jsonl_quarantine_share(m->vault.quarantine);
 	r = fs_tree_init(m);
 	if (!r)

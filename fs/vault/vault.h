@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/fuse.h"
 #include "base/io.h"
+#include "base/payer.h"
 #include "base/stats.h"
 #include "rules/config.h"
 #include "vault/config.h"
@@ -32,7 +33,7 @@ struct fs_vault {
 	struct fs_snapshot snapshot;
 	struct jsonl_policy *policy;
 	const struct jsonl_io *io;
-	struct jsonl_io log_io; /* for logs: see base/payer.h */
+	struct fs_payer_io log_io; /* for logs: see base/payer.h */
 	char *source;		/* absolute path, for messages only */
 	char *mountpoint;	/* absolute path */
 	/* path of the state directory from the source, if config.state does not name it

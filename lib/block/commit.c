@@ -216,7 +216,7 @@ static void block_done(const struct jsonl_transaction *c, struct jsonl_file *f,
 static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 			struct jsonl_stage *stage, char *buf)
 {
-	off_t end = f->end + (off_t)jsonl_stage_length(stage);
+	off_t end = f->end + (off_t)jsonl_stage_length(stage), pos;
 	bool undone;
 	int rc;
 
@@ -235,7 +235,8 @@ static int block_append(const struct jsonl_transaction *c, struct jsonl_file *f,
 			intent_clear(c, f, c->durable);
 		return rc;
 	}
-	if (f->io->position(f->io, f->append_fd) != end) {
+	pos = f->io->position(f->io, f->append_fd);
+	if (pos >= 0 && pos != end) {
 		/* A program that does not take the lock has appended meanwhile. */
 		f->events->report(f->ctx, "fused-outside", JSONL_FUSED, f->end,
 				  (uint64_t)(end - f->end));
@@ -259,7 +260,7 @@ static int block_commit(const struct jsonl_transaction *c, struct jsonl_file *f,
 	/* A full disk shows here, before anything is written. */
 	if (len >= FILE_RESERVE_FROM)
 		rc = f->io->reserve(f->io, f->append_fd, f->end, (off_t)len);
-	if (rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG || rc == -EIO)
+	if (jsonl_file_is_full(rc) || rc == -EIO)
 		return rc;
 	rc = head_write(c);
 	if (!rc && !intent_mark(c, f, stage))
