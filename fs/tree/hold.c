@@ -67,6 +67,7 @@ static int ask_for_links(int fd)
 
 	if (!rc)
 		rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
+	jsonl_io_let_go(fd);
 	return !rc && !st.st_nlink ? -ESTALE : rc;
 }
 
@@ -121,12 +122,15 @@ int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd)
 
 off_t fs_hold_size(int fd)
 {
+	const bool remote = jsonl_io_is_remote(fd);
 	struct stat st;
 	int rc;
 
 	/* DESIGN.md: the answer to a sync has the servers' size in it. */
-	if (jsonl_io_is_remote(fd) && fsync(fd) < 0)
+	if (remote && fsync(fd) < 0)
 		return -errno;
 	rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
+	if (remote)
+		jsonl_io_let_go(fd);
 	return rc ? rc : st.st_size;
 }

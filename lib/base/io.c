@@ -228,19 +228,22 @@ static int remote_fstat(const struct jsonl_io *io, int fd, struct stat *st)
 	return 0;
 }
 
-/* Unlocks, and makes the client release what it keeps. A GlusterFS client keeps the
- * servers' own lock of the file for a second after a write or sync, for the next one, so
- * that another host that has the flock by then waits. A close(2) of any descriptor of
- * the file ends that. It comes after the unlock, since the client may answer a sync
- * before it has noted for how long it keeps the lock. */
-static int remote_unlock(const struct jsonl_io *io, int fd)
+void jsonl_io_let_go(int fd)
 {
-	int rc = system_unlock(io, fd);
 	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	/* Everything was synced before, so an error of this means nothing. */
 	if (copy >= 0)
 		(void)close(copy);
+}
+
+/* The client lets go after the unlock, since it may answer a sync before it has noted
+ * for how long it keeps the lock. */
+static int remote_unlock(const struct jsonl_io *io, int fd)
+{
+	int rc = system_unlock(io, fd);
+
+	jsonl_io_let_go(fd);
 	return rc;
 }
 

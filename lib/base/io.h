@@ -72,6 +72,11 @@ bool jsonl_io_is_named(int fd, int dir_fd, const char *name, int flags);
  * a host may see an old size, and old bytes. */
 bool jsonl_io_is_remote(int fd);
 
+/* Makes a client release what it keeps of a file, by a close(2). A GlusterFS client keeps
+ * the servers' own lock of a file for a second after a write or sync, for the next one,
+ * and another host that writes or syncs waits. After a sync. */
+void jsonl_io_let_go(int fd);
+
 /* Has reads of a descriptor answered by the servers, in the size that is asked for, on a
  * FUSE file system. A client that keeps pages may show what was there before; and
  * ceph-fuse (16.2), which is always asked for whole pages, answers a read that meets an

@@ -58,6 +58,7 @@ def update(kind, path, seconds, more):
         except OSError as e:
             if e.errno not in COLLISIONS and errno.errorcode[e.errno] not in more:
                 raise
+            time.sleep(random.uniform(0, 0.2))  # or one wins always
     return done
 
 
