@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -26,12 +27,25 @@ DIR *fs_directory_open(int dir, int *rc)
 	return stream;
 }
 
-void fs_directory_ask(int dir, const char *name)
+void fs_name_ask(int dir, const char *name)
 {
+	char path[32 + NAME_MAX];
 	const struct dirent *entry;
+	char value;
 	int rc;
-	DIR *stream = fs_directory_open(dir, &rc);
+	DIR *stream;
 
+	/* For a file that is gone. An attribute that the client does not know is asked
+	 * of the servers. After their ESTALE the kernel looks the name up again; after
+	 * ENOENT it does so for a call that wants a new name, which fails: the name is
+	 * there, or the file is not. */
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
+	if (lgetxattr(path, "user.jsonlfs.name", &value, sizeof(value)) < 0 &&
+	    errno == ENOENT)
+		(void)!linkat(dir, name, dir, name, 0);
+	/* For one that has another name. What the servers list comes with what each name
+	 * leads to. */
+	stream = fs_directory_open(dir, &rc);
 	if (!stream)
 		return;
 	do

@@ -20,9 +20,10 @@ int fs_walk_beneath(int dir, const char *path, int flags, mode_t mode) jsonl_mus
 /* Opens a directory anew, by a descriptor of it, with a stream that is nobody else's and
  * to be closed. NULL: *rc is -errno. */
 DIR *fs_directory_open(int dir, int *rc);
-/* Reads a directory up to a name. On file systems of several hosts: otherwise a client of
- * GlusterFS keeps its old answer about the name while the old file is busy. */
-void fs_directory_ask(int dir, const char *name);
+/* Makes a client of a file system of several hosts ask the servers what a name leads to:
+ * one of GlusterFS keeps its old answer for a second, for longer while the old file is
+ * busy. */
+void fs_name_ask(int dir, const char *name);
 /* Finds the path of the file behind one of the daemon's descriptors. */
 bool fs_path_of_descriptor(int fd, char path[PATH_MAX]);
 /* Finds the path from the vault's root, whose own path is `root`. */

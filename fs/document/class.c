@@ -69,7 +69,7 @@ static int document_open(fuse_req_t req, struct fs_inode *i, struct fuse_file_in
 	if (rc)
 		return rc;
 	if (d->m->vault.remote) {
-		off_t size = fs_hold_size(d->fd);
+		off_t size = fs_hold_size(d->m, d->fd);
 
 		rc = size < 0 ? fs_inode_answer(d->m, i, (int)size) : 0;
 	}

@@ -70,7 +70,7 @@ static int log_class_unlink(fuse_req_t req, const struct jsonl_settings *setting
 	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (held >= 0)
-		st.st_size = fs_hold_size(held);
+		st.st_size = fs_hold_size(fs_mount_of(req), held);
 	/* Removing one of several names keeps the records, and an empty log has none. */
 	if (!S_ISREG(st.st_mode) || !st.st_size ||
 	    fs_has_other_names(dir_fd, name, &st) ||

@@ -119,7 +119,7 @@ static int follow_check(struct jsonl_file_user *user, const struct stat *st)
 		return fd;
 	rc = named_now(f, fd, &named);
 	if (!rc && names_this(&named, st) && directory_due(g->log, st)) {
-		fs_directory_ask(fd, f->name);
+		fs_name_ask(fd, f->name);
 		rc = named_now(f, fd, &named);
 	}
 	fs_inode_fd_put(g->m, f->dir, fd);

@@ -292,7 +292,7 @@ static int rename_onto_empty(struct fs_renaming *r)
 	if (!rc)
 		rc = fs_inode_stat(r->m, r->dst, &st);
 	if (!rc && held >= 0)
-		st.st_size = fs_hold_size(held);
+		st.st_size = fs_hold_size(r->m, held);
 	if (!rc)
 		rc = st.st_size ? 1 : is_log ? fs_rename_plain(r) : rename_into(r);
 	fs_stale_release(r->m, r->dst);

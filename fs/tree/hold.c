@@ -97,7 +97,7 @@ static int hold_once(struct fs_mount *m, int dir_fd, const char *name, bool firs
 		rc = ask_for_links(held);
 		if (rc)
 			return is_gone(m, rc) ? -ESTALE : rc;
-		fs_directory_ask(dir_fd, name);
+		fs_name_ask(dir_fd, name);
 	}
 	if (!jsonl_io_is_named(held, dir_fd, name, AT_SYMLINK_NOFOLLOW))
 		return -ESTALE;
@@ -114,23 +114,22 @@ int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd)
 		return 0;
 	for (int tried = 0; rc == -ESTALE && tried < HOLD_TRIES; tried++) {
 		if (tried && m->vault.remote)
-			fs_directory_ask(dir_fd, name);
+			fs_name_ask(dir_fd, name);
 		rc = hold_once(m, dir_fd, name, !tried, fd);
 	}
 	return rc == -ESTALE ? -EAGAIN : rc;
 }
 
-off_t fs_hold_size(int fd)
+off_t fs_hold_size(const struct fs_mount *m, int fd)
 {
-	const bool remote = jsonl_io_is_remote(fd);
 	struct stat st;
 	int rc;
 
 	/* DESIGN.md: the answer to a sync has the servers' size in it. */
-	if (remote && fsync(fd) < 0)
+	if (m->vault.remote && fsync(fd) < 0)
 		return -errno;
-	rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
-	if (remote)
+	rc = m->vault.io->fstat(m->vault.io, fd, &st);
+	if (m->vault.remote)
 		jsonl_io_let_go(fd);
 	return rc ? rc : st.st_size;
 }

@@ -21,7 +21,7 @@ int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd) jsonl_mus
 int fs_hold_fd(struct fs_mount *m, int fd) jsonl_must_check;
 void fs_hold_end(struct fs_mount *m, int fd);
 /* Returns the present size, past what this host has cached, or -errno. */
-off_t fs_hold_size(int fd);
+off_t fs_hold_size(const struct fs_mount *m, int fd);
 /* Returns true when the operation must be handed to the pool, because it may have to wait
  * for such a lock. */
 bool fs_hold_may_wait(struct fs_mount *m);

@@ -198,7 +198,7 @@ int fs_inode_lookup(struct fs_mount *m, struct fs_inode *parent, const char *nam
 	dir = fs_inode_fd_get(m, parent);
 	if (dir < 0)
 		return dir;
-	fs_directory_ask(dir, name);
+	fs_name_ask(dir, name);
 	fs_inode_fd_put(m, parent, dir);
 	return lookup_once(m, parent, name, inode, st);
 }
