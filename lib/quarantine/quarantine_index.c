@@ -14,6 +14,7 @@
 #include "report/report.h"
 
 #define INDEX_NAME	 "quarantine.jsonl"
+#define INDEX_TRIES	 10
 #define LOCK_PAUSE_MS	 2
 #define LOCK_PATIENCE_MS 2000
 
@@ -22,7 +23,7 @@ static int index_open(struct jsonl_quarantine *q, struct stat *st)
 {
 	int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
 	char last = '\n';
-	int rc, fd;
+	int rc, fd, tries = 0;
 
 	if (q->index_fd >= 0) {
 		rc = q->io->fstat(q->io, q->index_fd, st);
@@ -30,12 +31,14 @@ static int index_open(struct jsonl_quarantine *q, struct stat *st)
 			return 0;
 		q->io->close(q->io, steal_fd(&q->index_fd));
 	}
-	fd = q->io->openat(q->io, q->state_fd, INDEX_NAME, flags, 0);
-	if (fd == -ENOENT) {
-		fd = q->io->openat(q->io, q->state_fd, INDEX_NAME,
-				   flags | O_CREAT | O_EXCL, 0600);
-		q->index_new = fd >= 0;
-	}
+	do {
+		fd = q->io->openat(q->io, q->state_fd, INDEX_NAME, flags, 0);
+		if (fd == -ENOENT) {
+			fd = q->io->openat(q->io, q->state_fd, INDEX_NAME,
+					   flags | O_CREAT | O_EXCL, 0600);
+			q->index_new = fd >= 0;
+		}
+	} while (fd == -EEXIST && tries++ < INDEX_TRIES); /* another process was first */
 	if (fd < 0)
 		return fd;
 	rc = q->io->fstat(q->io, fd, st);

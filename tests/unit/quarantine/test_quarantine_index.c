@@ -336,6 +336,27 @@ static ssize_t believing_writev(const struct jsonl_io *io, int fd,
 	return written < 0 ? -errno : written;
 }
 
+/* Another process makes the index in the moment after this one has not found it. */
+static int late_openat(const struct jsonl_io *io, int dir, const char *name, int flags,
+		       mode_t mode)
+{
+	if ((flags & O_EXCL) && strcmp(name, "quarantine.jsonl") == 0)
+		close(jsonl_io_system.openat(io, dir, name, flags, mode));
+	return jsonl_io_system.openat(io, dir, name, flags, mode);
+}
+
+static void test_both_begin(void)
+{
+	struct jsonl_io late = jsonl_io_system;
+	struct jsonl_quarantine *q;
+
+	new_state();
+	late.openat = late_openat;
+	CHECK(jsonl_quarantine_new(&late, state_fd, 64 * MIB, &q) == 0);
+	CHECK(put_text(q, "x", "one", NULL) == 0);
+	jsonl_quarantine_free(q);
+}
+
 /* A tool and a mount on one directory: no line is lost while the other one writes the
  * index anew. */
 static void test_two(const struct jsonl_io *io, bool shared)
@@ -385,6 +406,7 @@ int main(void)
 	test_compaction_fails(false);
 	test_compaction_fails(true);
 	faulty_reset(0, 0, false);
+	test_both_begin();
 	test_two(&jsonl_io_system, false);
 	believing.openat = believing_openat;
 	believing.fstat = believing_fstat;
