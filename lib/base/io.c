@@ -285,13 +285,17 @@ bool jsonl_io_is_remote(int fd)
 void jsonl_io_direct(int fd)
 {
 	struct statfs fs;
+	char byte;
 	int flags;
 
 	if (fstatfs(fd, &fs) < 0 || fs.f_type != FUSE_SUPER_MAGIC)
 		return;
 	flags = fcntl(fd, F_GETFL);
-	if (flags >= 0)
-		(void)fcntl(fd, F_SETFL, flags | O_DIRECT);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_DIRECT) < 0)
+		return;
+	/* One that passes the flag on may want whole blocks. */
+	if (pread(fd, &byte, 1, 0) < 0 && errno == EINVAL)
+		(void)fcntl(fd, F_SETFL, flags);
 }
 
 ssize_t jsonl_io_read_full(const struct jsonl_io *io, int fd, void *buf, size_t len,

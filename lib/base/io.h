@@ -80,8 +80,8 @@ void jsonl_io_let_go(int fd);
 /* Has reads of a descriptor answered by the servers, in the size that is asked for, on a
  * FUSE file system. A client that keeps pages may show what was there before; and
  * ceph-fuse (16.2), which is always asked for whole pages, answers a read that meets an
- * append of another host with bytes of the wrong place. No other file system is
- * changed. */
+ * append of another host with bytes of the wrong place. Nothing changes on other
+ * file systems, and on those that want whole blocks. */
 void jsonl_io_direct(int fd);
 
 /* Reads `len` bytes, fewer only if the file ends before. Returns the count or -errno. */

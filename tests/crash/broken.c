@@ -17,7 +17,8 @@
  *
  * and what breaks nothing as long as one daemon alone has the directory (tests/hosts):
  *
- *   stale-name  the name of a log leads to the file that it led to at the first look
+ *   stale-name   the name of a log leads to the file that it led to at the first look
+ *   cached-size  the size of a file is what this host remembers: the servers are not asked
  *
  * Test code alone; nothing of it is in the daemon. */
 /* Both names of a call are to be had, and the headers are not to make one of them. */
@@ -25,6 +26,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +35,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -139,6 +142,8 @@ static ssize_t broken_append(int fd, const struct iovec *iov, int n)
 	return rc;
 }
 
+static _Atomic bool wrote; /* since the last sync */
+
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 {
 	if (breaks("unsaved") && is_set_aside(fd))
@@ -146,6 +151,7 @@ EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 	if ((breaks("drop") || breaks("torn") || breaks("twice") || breaks("swap")) &&
 	    is_log(fd))
 		return broken_append(fd, iov, n);
+	wrote = true;
 	return plain(syscall(SYS_writev, fd, iov, n));
 }
 
@@ -220,11 +226,35 @@ static void answer_again(const char *name, struct statx *st)
 	pthread_mutex_unlock(&names_lock);
 }
 
+/* As fstat(2), from the memory of this host alone. */
+static int remembered(int fd, struct stat64 *st)
+{
+	struct statx x;
+	int rc = (int)plain(syscall(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+				    STATX_BASIC_STATS, &x));
+
+	*st = (struct stat64){.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor),
+			      .st_ino = x.stx_ino,
+			      .st_mode = x.stx_mode,
+			      .st_nlink = x.stx_nlink,
+			      .st_uid = x.stx_uid,
+			      .st_gid = x.stx_gid,
+			      .st_size = (off64_t)x.stx_size,
+			      .st_blksize = (blksize_t)x.stx_blksize,
+			      .st_blocks = (blkcnt64_t)x.stx_blocks,
+			      .st_mtim = {x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec},
+			      .st_ctim = {x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec}};
+	return rc;
+}
+
 /* A file without a name is not told from one that has its own. */
 EXPORT int fstat64(int fd, struct stat64 *st)
 {
-	int rc = (int)plain(syscall(SYS_fstat, fd, st));
+	int rc;
 
+	if (breaks("cached-size") && is_log(fd))
+		return remembered(fd, st);
+	rc = (int)plain(syscall(SYS_fstat, fd, st));
 	if (!rc && !st->st_nlink && breaks("stale-name"))
 		st->st_nlink = 1;
 	return rc;
@@ -232,8 +262,11 @@ EXPORT int fstat64(int fd, struct stat64 *st)
 
 EXPORT int statx(int dir, const char *path, int flags, unsigned mask, struct statx *st)
 {
-	int rc = (int)plain(syscall(SYS_statx, dir, path, flags, mask, st));
+	int rc;
 
+	if (breaks("cached-size"))
+		flags = (flags & ~AT_STATX_FORCE_SYNC) | AT_STATX_DONT_SYNC;
+	rc = (int)plain(syscall(SYS_statx, dir, path, flags, mask, st));
 	if (!rc && (flags & AT_STATX_FORCE_SYNC) && breaks("stale-name")) {
 		answer_again(path, st);
 		if (!st->stx_nlink)
@@ -258,7 +291,8 @@ static int broken_sync(long call, int fd)
 {
 	int rc;
 
-	if (breaks("no-sync"))
+	/* The answer to a sync would have the size in it. */
+	if (breaks("no-sync") || (breaks("cached-size") && !atomic_exchange(&wrote, false)))
 		return 0;
 	if (breaks("early")) {
 		pthread_t thread;

@@ -281,7 +281,7 @@ def test_a_client_that_is_cut_off_by_the_servers(rig, acks):
 
 
 @pytest.mark.engines("gluster")
-@pytest.mark.parametrize("broken", ["no-lock", "early"])
+@pytest.mark.parametrize("broken", ["no-lock", "early", pytest.param("cached-size", marks=pytest.mark.engines("ceph"))])
 def test_a_broken_rule_is_seen(rig, broken):
     """In some rounds: what goes wrong takes two hosts at the same moment."""
     for _ in range(5):

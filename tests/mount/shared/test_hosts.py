@@ -4,9 +4,11 @@ whom, and who takes over what a dead one has left."""
 
 import fcntl
 import os
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from util import NOBODY, append, binary, mount_table, opened, run, wait_for
@@ -96,6 +98,38 @@ def test_locks_that_no_other_host_sees(mount, workdir):
         append(m.p("a.jsonl"), b'{"a":1}\n')
         m.stop()
         assert (real / "a.jsonl").read_bytes() == b'{"a":1}\n'
+    finally:
+        run("umount", "-l", source, check=0)
+
+
+def flags_of(m, name):
+    """Of the daemon's descriptors of a file."""
+    here = Path(f"/proc/{m.proc.pid}")
+    return [int(re.search(r"flags:\s+(\d+)", (here / "fdinfo" / fd.name).read_text())[1], 8)
+            for fd in (here / "fd").iterdir() if os.readlink(fd).endswith("/" + name)]
+
+
+def test_logs_are_read_past_the_cache_of_a_network_file_system(mount, workdir):
+    real, source = workdir / "real", workdir / "source"
+    config = workdir / "rules.json"
+    config.write_text('{"rules": [{"match": "*.md", "class": "text"}]}')
+    for path in (real, source):
+        path.mkdir()
+    run("bindfs", real, source, check=0)
+    try:
+        for where, direct in ((source, True), (workdir / "local", False)):
+            where.mkdir(exist_ok=True)
+            m = mount(f"config={config}", source=where, self_mount=False)
+            for name in ("a.jsonl", "b.md"):
+                append(m.p(name), b'{"a":1}\n')
+                with m.p(name).open("rb") as f:
+                    assert f.read() == b'{"a":1}\n'
+                    # Appends go through the cache: the kernel knows the size then.
+                    assert [fl for fl in flags_of(m, name)
+                            if not fl & os.O_ACCMODE and not fl & os.O_PATH
+                            and bool(fl & os.O_DIRECT) != direct] == []
+                    assert any(fl & os.O_DIRECT for fl in flags_of(m, name)) == direct
+            m.stop()
     finally:
         run("umount", "-l", source, check=0)
 
