@@ -31,8 +31,10 @@ static int visible_of_closed(struct fs_mount *m, struct fs_inode *i,
 		return fd;
 	if (!settings)
 		return -ENOMEM;
-	if (m->vault.remote && m->vault.shared)
+	if (m->vault.remote && m->vault.shared) {
 		jsonl_io_direct(fd);
+		m->vault.io->drop_cache(m->vault.io, fd, 0, 0);
+	}
 	rc = jsonl_tail_inspect(m->vault.io, fd, st->st_size, settings->limits.maxrecord,
 				settings->limits.maxdepth, &tail);
 	*visible = tail.visible;

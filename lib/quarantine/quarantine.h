@@ -7,9 +7,10 @@
  * has a share of a quarter (1 MiB at least). A part is kept for bytes that no caller can
  * be refused. Lines of removed entries are dropped when entries are dropped, when room is
  * needed, and at the start, by writing the index anew. Thread-safe: one mutex inside, not
- * held while bytes are written or synced. After a crash of the process there may be a
- * file without an index line, never a line without its file; after a power cut the same
- * holds for items that were to be `durable`, and their files are whole. */
+ * held while bytes are written or synced, but for a line of the index between hosts.
+ * After a crash of the process there may be a file without an index line, never a line
+ * without its file; after a power cut the same holds for items that were to be `durable`,
+ * and their files are whole. */
 #ifndef JSONL_QUARANTINE_H
 #define JSONL_QUARANTINE_H
 

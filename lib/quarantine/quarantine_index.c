@@ -65,37 +65,27 @@ static bool index_replaced(struct jsonl_quarantine *q)
 	return q->io->fstat(q->io, q->index_fd, &st) == 0 && st.st_nlink == 0;
 }
 
-/* Waits for the lock of the index, but not for longer than a host takes that works. Then
- * the line goes without it: it may be lost, the bytes that it notes are kept. */
-static bool index_lock(struct jsonl_quarantine *q)
-{
-	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
-	int rc = q->io->trylock(q->io, q->index_fd);
-
-	for (int n = 0; rc == -EWOULDBLOCK && n < LOCK_PATIENCE_MS / LOCK_PAUSE_MS; n++) {
-		nanosleep(&pause, NULL);
-		rc = q->io->trylock(q->io, q->index_fd);
-	}
-	return rc == 0;
-}
-
-/* Opens the index for a line; *locked: under its lock, and looked at again. */
+/* Opens the index for a line; *locked: under its lock. Others have it for a moment, or
+ * replace the index in that moment. Whoever has it for longer is in trouble, and the line
+ * goes without it: it may be lost, the bytes that it notes are kept. */
 static int index_begin(struct jsonl_quarantine *q, struct stat *st, bool *locked)
 {
-	int rc;
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+	int rc = index_open(q, st);
 
 	*locked = false;
-	for (;;) {
+	for (int n = 0; q->shared && rc == 0 && n < LOCK_PATIENCE_MS / LOCK_PAUSE_MS; n++) {
+		if (q->io->trylock(q->io, q->index_fd) == 0) {
+			rc = q->io->fstat(q->io, q->index_fd, st);
+			*locked = rc == 0 && st->st_nlink > 0;
+			if (*locked)
+				return 0;
+			q->io->unlock(q->io, q->index_fd);
+		}
+		nanosleep(&pause, NULL);
 		rc = index_open(q, st);
-		if (rc < 0 || !q->shared)
-			return rc;
-		*locked = index_lock(q);
-		rc = q->io->fstat(q->io, q->index_fd, st);
-		if (!*locked || (rc == 0 && st->st_nlink > 0))
-			return rc;
-		/* It was replaced meanwhile. */
-		q->io->close(q->io, steal_fd(&q->index_fd));
 	}
+	return rc;
 }
 
 /* Lets the next host append: behind this line only if the servers have it. */
