@@ -130,11 +130,12 @@ def injected(make, case, call, inject, path=False):
     try:
         trace = Strace(run.v.daemon.pid, call, f"{call}:{inject}", path=run.file if path else None)
         run.work()
-        trace.end(harsh=True)
+        # The last answer, to RELEASE, may come when the program has ended.
         try:
-            died = run.v.daemon.wait(0.1) == -signal.SIGKILL
+            died = run.v.daemon.wait(2 if "signal" in inject else 0) == -signal.SIGKILL
         except subprocess.TimeoutExpired:
             died = False
+        trace.end(harsh=True)
         if not died and run.v.stop():
             return "the daemon did not end well", died
         run.v.kill()
