@@ -8,16 +8,16 @@
 
 struct fs_ids;
 
-/* Lets this thread append on behalf of `who` until fs_payer_clear. */
-void fs_payer_set(const struct fs_ids *who);
-void fs_payer_clear(void);
+/* Appends and their reservations run as the payer, by the calls of `system`. */
 struct fs_payer_io {
 	struct jsonl_io io; /* first: cast back */
 	const struct jsonl_io *system;
 };
 
-/* Fills in the calls of `system`, jsonl_io_system or jsonl_io_remote, of which appends
- * and their reservations run as the payer. */
+/* Lets this thread append on behalf of `who` until fs_payer_clear. */
+void fs_payer_set(const struct fs_ids *who);
+void fs_payer_clear(void);
+/* Fills it in for `system`, jsonl_io_system or jsonl_io_remote. */
 void fs_payer_io(struct fs_payer_io *p, const struct jsonl_io *system);
 
 #endif

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -62,6 +63,13 @@ static ssize_t read_some(int fd, char *bytes, size_t size, off_t off)
 		return n;
 	jsonl_waits();
 	return pread(fd, bytes, size, off);
+}
+
+size_t fs_bytes_there(off_t length, size_t size, off_t off)
+{
+	if (off >= length)
+		return 0;
+	return (uint64_t)(length - off) < size ? (size_t)(length - off) : size;
 }
 
 ssize_t fs_reply_fetch(int fd, size_t size, off_t off, char **bytes)

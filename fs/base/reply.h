@@ -8,6 +8,8 @@
 
 #include "base/fuse.h"
 
+/* Returns how many of `size` bytes at `off` are in a file of this length. */
+size_t fs_bytes_there(off_t length, size_t size, off_t off);
 /* Reads up to `size` bytes at `off` into the buffer of this thread, which is valid until
  * the thread reads again. Bytes or -errno. */
 ssize_t fs_reply_fetch(int fd, size_t size, off_t off, char **bytes);

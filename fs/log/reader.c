@@ -51,14 +51,6 @@ static struct reader *reader_of(struct fs_handle *h)
 	return (struct reader *)h;
 }
 
-/* Returns how many of `size` bytes at `off` are in a log of this length. */
-static size_t bytes_there(off_t visible, size_t size, off_t off)
-{
-	if (off >= visible)
-		return 0;
-	return (uint64_t)(visible - off) < size ? (size_t)(visible - off) : size;
-}
-
 /* Reads the present log. Bytes, or -errno. */
 static ssize_t read_now(struct jsonl_file *file, size_t size, off_t off, char **bytes,
 			off_t *visible)
@@ -73,7 +65,7 @@ static ssize_t read_now(struct jsonl_file *file, size_t size, off_t off, char **
 
 		if (rc)
 			return rc;
-		want = bytes_there(*visible, size, off);
+		want = fs_bytes_there(*visible, size, off);
 		n = want ? fs_reply_fetch(jsonl_file_fd(file), want, off, bytes) : 0;
 		if (n < 0)
 			return n;
@@ -95,7 +87,7 @@ static void read_version(fuse_req_t req, const struct fs_log_version *v, size_t 
 		fuse_reply_err(req, ESTALE);
 	else
 		fs_reply_read(req, fs_version_fd(v),
-			      bytes_there(fs_version_end(v), size, off), off);
+			      fs_bytes_there(fs_version_end(v), size, off), off);
 }
 
 void fs_log_read(fuse_req_t req, struct fs_openlog *log,

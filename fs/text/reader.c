@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -38,17 +37,15 @@ void fs_text_begin(struct fs_inode *i)
 	pthread_mutex_unlock(&i->lock);
 }
 
-/* Returns how many bytes there are, by what the servers say: no client is asked for more
+/* Returns how many bytes to ask a client for: no more than the servers have
  * (jsonl_io_direct). */
-static size_t bytes_there(const struct fs_vault *v, int fd, size_t size, off_t off)
+static size_t ask_for(const struct fs_vault *v, int fd, size_t size, off_t off)
 {
 	struct stat st;
 
 	if (!v->remote || v->io->fstat(v->io, fd, &st))
 		return size;
-	if (off >= st.st_size)
-		return 0;
-	return (uint64_t)(st.st_size - off) < size ? (size_t)(st.st_size - off) : size;
+	return fs_bytes_there(st.st_size, size, off);
 }
 
 /* Reads while no daemon appends, as far as a few tries show: another one holds the flock
@@ -66,7 +63,7 @@ static ssize_t read_shared(const struct fs_vault *v, int fd, pthread_rwlock_t *l
 		 * flock. */
 		pthread_rwlock_wrlock(lock);
 		alone = flock(fd, LOCK_SH | LOCK_NB) == 0;
-		n = fs_reply_fetch(fd, bytes_there(v, fd, size, off), off, bytes);
+		n = fs_reply_fetch(fd, ask_for(v, fd, size, off), off, bytes);
 		if (alone)
 			(void)flock(fd, LOCK_UN);
 		pthread_rwlock_unlock(lock);

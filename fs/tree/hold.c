@@ -57,18 +57,19 @@ static bool is_gone(const struct fs_mount *m, int rc)
 	return m->vault.remote && (rc == -ENOENT || rc == -ESTALE);
 }
 
-/* Finds out whether the file has a name, by what the servers say. A client may say for a
- * second what it remembers, but a sync, even without dirty data, fetches the truth. 0,
- * -ESTALE or -errno. */
-static int ask_for_links(int fd)
+/* As fstat(2), past what this host has cached. Between hosts a client may say for a second
+ * what it remembers, but a sync, even without dirty data, fetches what the servers say
+ * (DESIGN.md). */
+static int stat_now(const struct fs_mount *m, int fd, struct stat *st)
 {
-	struct stat st;
-	int rc = fsync(fd) < 0 ? -errno : 0;
+	int rc;
 
-	if (!rc)
-		rc = jsonl_io_remote.fstat(&jsonl_io_remote, fd, &st);
-	jsonl_io_let_go(fd);
-	return !rc && !st.st_nlink ? -ESTALE : rc;
+	if (m->vault.remote && fsync(fd) < 0)
+		return -errno;
+	rc = m->vault.io->fstat(m->vault.io, fd, st);
+	if (m->vault.remote)
+		jsonl_io_let_go(fd);
+	return rc;
 }
 
 /* One try of fs_hold: -ESTALE when the name led to another file. */
@@ -94,9 +95,9 @@ static int hold_once(struct fs_mount *m, int dir_fd, const char *name, bool firs
 	/* Another daemon may have put another file in its place meanwhile. What reading
 	 * the directory says may be older than what it said to another thread. */
 	if (m->vault.remote) {
-		rc = ask_for_links(held);
-		if (rc)
-			return is_gone(m, rc) ? -ESTALE : rc;
+		rc = stat_now(m, held, &st);
+		if (rc || !st.st_nlink)
+			return !rc || is_gone(m, rc) ? -ESTALE : rc;
 		fs_name_ask(dir_fd, name);
 	}
 	if (!jsonl_io_is_named(held, dir_fd, name, AT_SYMLINK_NOFOLLOW))
@@ -123,13 +124,7 @@ int fs_hold(struct fs_mount *m, int dir_fd, const char *name, int *fd)
 off_t fs_hold_size(const struct fs_mount *m, int fd)
 {
 	struct stat st;
-	int rc;
+	int rc = stat_now(m, fd, &st);
 
-	/* DESIGN.md: the answer to a sync has the servers' size in it. */
-	if (m->vault.remote && fsync(fd) < 0)
-		return -errno;
-	rc = m->vault.io->fstat(m->vault.io, fd, &st);
-	if (m->vault.remote)
-		jsonl_io_let_go(fd);
 	return rc ? rc : st.st_size;
 }

@@ -98,6 +98,17 @@ static int index_end(struct jsonl_quarantine *q, bool locked)
 	return rc;
 }
 
+/* Cuts off what a failed write has written, unless another process has appended behind
+ * it. */
+static void index_undo(struct jsonl_quarantine *q, off_t from, size_t written)
+{
+	struct stat st;
+
+	if (written && q->io->fstat(q->io, q->index_fd, &st) == 0 &&
+	    st.st_size == from + (off_t)written)
+		(void)!q->io->ftruncate(q->io, q->index_fd, from);
+}
+
 static int index_write(struct jsonl_quarantine *q, const char *line, size_t *written)
 {
 	struct iovec iov[2] = {{.iov_base = (char *)"\n"},
@@ -116,8 +127,7 @@ static int index_write(struct jsonl_quarantine *q, const char *line, size_t *wri
 		q->index_torn = false;
 		return 0;
 	}
-	if (*written)
-		(void)!q->io->ftruncate(q->io, q->index_fd, st.st_size);
+	index_undo(q, st.st_size, *written);
 	/* The next line examines again how the index ends; this also ends the lock. */
 	q->io->close(q->io, steal_fd(&q->index_fd));
 	return rc;

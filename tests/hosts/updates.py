@@ -4,7 +4,7 @@ must all be there in the end. `python3 updates.py KIND PATH NAME SECONDS [ERRNO.
 it (more errors that an update may end in):
 rewrite, write, rename: a document {"n": 0} counts up; block: three lines of text at once; log: a log is
 read and written anew, backwards; look: reads blocks, of which there are no halves; bad: a line that is no record, refused. Programs that change the same file
-may collide again and again: each goes on until it was successful once."""
+may collide again and again: each goes on until it was successful twice."""
 
 import errno
 import json
@@ -51,7 +51,7 @@ def log(path):
 def update(kind, path, seconds, more):
     end, done = time.monotonic() + seconds, 0
     change = {"rewrite": rewrite, "write": write, "rename": rename, "log": log}[kind]
-    while not done or time.monotonic() < end:
+    while done < 2 or time.monotonic() < end:
         try:
             change(path)
             done += 1

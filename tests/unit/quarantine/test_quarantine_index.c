@@ -2,6 +2,8 @@
 /* Lines of one program in one entry, and an index that shrinks again. */
 #include "quarantine_rig.h"
 
+#include "base/memory.h"
+
 static int gather(struct jsonl_quarantine *q, const char *program, const char *path,
 		  uid_t uid, int source, const char *text, char *name)
 {
@@ -345,6 +347,40 @@ static int late_openat(const struct jsonl_io *io, int dir, const char *name, int
 	return jsonl_io_system.openat(io, dir, name, flags, mode);
 }
 
+/* The disk is full in the middle of a line, and another process has appended by then. */
+static ssize_t full_writev(const struct jsonl_io *io, int fd, const struct iovec *iov,
+			   int n)
+{
+	static bool begun;
+	struct iovec half = {.iov_base = iov[0].iov_base, .iov_len = 10};
+	int other;
+
+	if (jsonl_iov_length(iov, n) < 20)
+		return jsonl_io_system.writev(io, fd, iov, n);
+	begun = !begun;
+	if (begun)
+		return jsonl_io_system.writev(io, fd, &half, 1);
+	other = openat(state_fd, "quarantine.jsonl", O_WRONLY | O_APPEND | O_CLOEXEC);
+	CHECK(write(other, "\n{\"other\":1}\n", 14) == 14);
+	close(other);
+	return -ENOSPC;
+}
+
+static void test_a_failed_line_cuts_no_other(void)
+{
+	struct jsonl_io full = jsonl_io_system;
+	struct jsonl_quarantine *q;
+	const char *index;
+
+	new_state();
+	full.writev = full_writev;
+	CHECK(jsonl_quarantine_new(&full, state_fd, 64 * MIB, &q) == 0);
+	CHECK(put_text(q, "x", "one", NULL) == -ENOSPC);
+	index = content(NULL);
+	CHECK(index && strstr(index, "{\"other\":1}\n"), "%s", index);
+	jsonl_quarantine_free(q);
+}
+
 static void test_both_begin(void)
 {
 	struct jsonl_io late = jsonl_io_system;
@@ -407,6 +443,7 @@ int main(void)
 	test_compaction_fails(true);
 	faulty_reset(0, 0, false);
 	test_both_begin();
+	test_a_failed_line_cuts_no_other();
 	test_two(&jsonl_io_system, false);
 	believing.openat = believing_openat;
 	believing.fstat = believing_fstat;
